@@ -1,0 +1,81 @@
+"""Sections that several stages read: the task, the data file, the latent space, the machine."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from ups.parameters.section import NonNegative, PartialSection, Positive, PositiveFloat, Section
+
+Equation = Literal["burgers", "advection"]
+
+# The coefficients each equation needs, in the order in which models see them.
+COEFFICIENTS: dict[str, tuple[str, ...]] = {
+    "burgers": ("viscosity",),
+    "advection": ("velocity",),
+}
+
+
+class Task(Section):
+    """What is simulated, and what a data file is taken to hold where it does not say so itself.
+
+    `coefficients` are the numbers of the equation by name: `viscosity` is nu in
+    u_t + (u^2/2)_x = (nu/pi) u_xx (PDEBench's convention), `velocity` is beta in u_t + beta u_x = 0.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")]
+    equation: Equation
+    coefficients: dict[str, float]
+    domain_extent: PositiveFloat
+    final_time: PositiveFloat
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        needed = COEFFICIENTS[self.equation]
+        if set(self.coefficients) != set(needed):
+            raise ValueError(
+                f"coefficients of equation '{self.equation}' are {list(needed)}, not {sorted(self.coefficients)}"
+            )
+        return self
+
+
+Range = Annotated[tuple[NonNegative, Positive | None], Field(strict=False)]
+
+
+class Splits(Section):
+    """Sample ranges [start, stop) of the source file, one per split; stop = null means to the end of the file."""
+
+    train: Range
+    validation: Range
+    test: Range
+
+
+class Data(Section):
+    """Where the fields come from and which part of them is used."""
+
+    path: str
+    space_stride: Positive
+    time_stride: Positive
+    splits: Splits
+
+
+class DataLocation(PartialSection):
+    """Only the path, for the stage that must know whether its own output is the one in use."""
+
+    path: str
+
+
+class Latent(Section):
+    """The latent space: `tokens` tokens of `dim` numbers each."""
+
+    tokens: Positive
+    dim: Positive
+
+
+class Compute(Section):
+    """The machine. Recorded with every execution, but not part of what a stage's result is keyed on."""
+
+    device: Literal["auto", "cpu", "cuda"]
+    precision: Literal["fp32", "bf16"]
+    num_threads: Positive | None
+    compile: bool
+    deterministic: bool
