@@ -1,0 +1,62 @@
+"""Parameters of the test-time search."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from ups.parameters.section import Fraction, NonNegativeFloat, Positive, Section
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+class Rewards(Section):
+    """Weight of each reward; 0 leaves it out. Positivity acts on fields declared positive only."""
+
+    conservation: NonNegativeFloat
+    dissipation: NonNegativeFloat
+    pde_residual: NonNegativeFloat
+    positivity: NonNegativeFloat
+
+
+class EvaluateTTC(Section):
+    """Beam search over candidate corrections, per trajectory and per step.
+
+    Attributes:
+        candidates: corrections drawn per beam state and step (C).
+        beam: states kept per trajectory (B).
+        horizon: steps looked ahead before one is taken.
+        discount: weight of the reward of each further step of the horizon.
+        noise_std: standard deviation of the latent noise, in units of each latent channel's own; one entry per
+            equal part of the rollout.
+        tau_range: candidates draw tau uniformly from this range.
+        steps: rollout steps that are searched; null searches all of them.
+        max_evaluations: most network evaluations per rollout step and trajectory.
+        margin: stop looking further ahead where the best candidate leads by this share of the spread; null never stops.
+        protocols: protocols to run.
+    """
+
+    candidates: Positive
+    beam: Positive
+    horizon: Positive
+    discount: Probability
+    noise_std: Annotated[tuple[NonNegativeFloat, ...], Field(strict=False, min_length=1)]
+    tau_range: Annotated[tuple[Probability, Probability], Field(strict=False)]
+    steps: Positive | None
+    max_evaluations: Positive
+    margin: Fraction | None
+    rewards: Rewards
+    protocols: Annotated[tuple[Literal["rollout_ic", "pdebench"], ...], Field(strict=False, min_length=1)]
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.tau_range[0] >= self.tau_range[1]:
+            raise ValueError(f"tau_range = {list(self.tau_range)} must rise")
+        if not any(self.rewards.model_dump().values()):
+            raise ValueError("at least one reward needs a positive weight")
+        needed = self.beam + self.beam * self.candidates
+        if needed > self.max_evaluations:
+            raise ValueError(
+                f"one searched step costs beam + beam * candidates = {needed} network evaluations, more than "
+                f"max_evaluations = {self.max_evaluations}; lower candidates or beam, or raise the budget"
+            )
+        return self

@@ -1,0 +1,49 @@
+"""The whole parameter file: one field per section. Stages import only the sections they read."""
+
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from ups.parameters.distill import Distill
+from ups.parameters.evaluate import Evaluate
+from ups.parameters.evaluate_ttc import EvaluateTTC
+from ups.parameters.optional_stages import TrainReward, TrainSteadyPrior
+from ups.parameters.prepare_data import PrepareData
+from ups.parameters.section import Section
+from ups.parameters.shared import Compute, Data, Latent, Task
+from ups.parameters.simulate import Simulate
+from ups.parameters.train_baseline import TrainBaseline
+from ups.parameters.train_codec import TrainCodec
+from ups.parameters.train_diffusion import TrainDiffusion
+from ups.parameters.train_operator import TrainOperator
+
+
+class Parameters(Section):
+    """Every parameter of a pipeline execution."""
+
+    seed: int = Field(ge=0)
+    task: Task
+    data: Data
+    latent: Latent
+    compute: Compute
+    simulate: Simulate
+    prepare_data: PrepareData
+    train_codec: TrainCodec
+    train_operator: TrainOperator
+    train_diffusion: TrainDiffusion
+    distill: Distill
+    train_steady_prior: TrainSteadyPrior
+    train_reward: TrainReward
+    train_baseline: TrainBaseline
+    evaluate: Evaluate
+    evaluate_ttc: EvaluateTTC
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        levels = 2 ** (len(self.train_operator.model.depths) - 1)
+        if self.latent.tokens % levels:
+            raise ValueError(
+                f"latent.tokens = {self.latent.tokens} must be divisible by {levels}, because train_operator.model.depths "
+                f"has {len(self.train_operator.model.depths)} levels and each level merges pairs of tokens"
+            )
+        return self
