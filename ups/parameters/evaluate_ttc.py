@@ -19,12 +19,12 @@ class Rewards(Section):
 
 
 class EvaluateTTC(Section):
-    """Beam search over candidate corrections, per trajectory and per step.
+    """Beam search over candidate corrections, for each trajectory on its own.
 
     Attributes:
         candidates: corrections drawn per beam state and step (C).
-        beam: states kept per trajectory (B).
-        horizon: steps looked ahead before one is taken.
+        beam: states kept per trajectory from one level of the horizon to the next; without effect at horizon 1.
+        horizon: steps looked ahead before the first of them is taken.
         discount: weight of the reward of each further step of the horizon.
         noise_std: standard deviation of the latent noise, in units of each latent channel's own; one entry per
             equal part of the rollout.
@@ -47,16 +47,25 @@ class EvaluateTTC(Section):
     rewards: Rewards
     protocols: Annotated[tuple[Literal["rollout_ic", "pdebench"], ...], Field(strict=False, min_length=1)]
 
+    @property
+    def evaluations_per_step(self) -> int:
+        """Network evaluations of one searched step: an operator pass per state and a corrector pass per candidate.
+
+        The first level of the beam has one state, each further level at most `beam`.
+        """
+        states = 1 + (self.horizon - 1) * min(self.beam, self.candidates)
+        return states * (1 + self.candidates)
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.tau_range[0] >= self.tau_range[1]:
             raise ValueError(f"tau_range = {list(self.tau_range)} must rise")
         if not any(self.rewards.model_dump().values()):
             raise ValueError("at least one reward needs a positive weight")
-        needed = self.beam + self.beam * self.candidates
+        needed = self.evaluations_per_step
         if needed > self.max_evaluations:
             raise ValueError(
-                f"one searched step costs beam + beam * candidates = {needed} network evaluations, more than "
-                f"max_evaluations = {self.max_evaluations}; lower candidates or beam, or raise the budget"
+                f"one searched step costs {needed} network evaluations, more than max_evaluations = "
+                f"{self.max_evaluations}; lower candidates, beam or horizon, or raise the budget"
             )
         return self

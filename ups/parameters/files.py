@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import re
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,6 +20,27 @@ BASE = Path("params/base.yaml")
 S = TypeVar("S", bound=BaseModel)
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML as DVC reads it: 1e-3 is a number, and a key given twice is an error instead of the last one winning."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key '{key.value}' is given twice in one section", key.start_mark
+                )
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(  # type: ignore[no-untyped-call]
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)[eE][-+]?[0-9]+$"),
+    list("-+.0123456789"),
+)
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """Return the mapping in a YAML file.
 
@@ -26,18 +48,24 @@ def read_yaml(path: Path) -> dict[str, Any]:
         ParameterError: if the file is missing, is not YAML, or does not hold a mapping.
     """
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except FileNotFoundError:
         raise ParameterError(f"{path} does not exist. Run the command in the project's folder.") from None
-    except yaml.YAMLError as error:
-        raise ParameterError(f"{path} is not valid YAML: {error}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ParameterError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from None
     if not isinstance(content, dict):
-        raise ParameterError(f"{path} must hold a mapping of sections, not {type(content).__name__}")
+        kind = "nothing" if content is None else type(content).__name__
+        raise ParameterError(f"{path} must hold a mapping of sections, but holds {kind}.")
     return content
 
 
-def validate_section(model: type[S], raw: Mapping[str, Any]) -> S:
+def validate_section(model: type[S], raw: Mapping[str, Any], origin: Callable[[str], str] | None = None) -> S:
     """Build `model` from raw YAML content; a partial section takes only the keys it declares.
+
+    Args:
+        model: the section, or the whole parameter file.
+        raw: its content.
+        origin: given a dotted key, says in which file it was set; for messages about merged files.
 
     Raises:
         ParameterError: naming the key, its value, what is allowed and the nearest valid spelling.
@@ -45,7 +73,45 @@ def validate_section(model: type[S], raw: Mapping[str, Any]) -> S:
     try:
         return model.model_validate(_restrict(model, raw))
     except ValidationError as error:
-        raise ParameterError(" ".join(_explain(model, raw, entry) for entry in error.errors())) from None
+        messages = [_explain(model, raw, entry, origin) for entry in error.errors()]
+        raise ParameterError(" ".join(dict.fromkeys(messages))) from None
+
+
+def check_keys(model: type[BaseModel], keys: Iterable[str], file: str) -> None:
+    """Refuse dotted keys that no section has.
+
+    Raises:
+        ParameterError: naming the file, the key and the nearest valid spelling.
+    """
+    for key in keys:
+        location = key.split(".")
+        for depth, part in enumerate(location):
+            fields = _fields_at(model, location[:depth])
+            if not fields:
+                break  # inside a value that is not a section, such as the free mapping task.coefficients
+            if part not in fields:
+                wrong = location[: depth + 1]
+                raise ParameterError(f"{file}: unknown parameter '{'.'.join(wrong)}'. {_nearest_key(model, wrong)}")
+
+
+def nearest(name: str, allowed: Iterable[str], cutoff: float = 0.5) -> str:
+    """Return a hint: the nearest allowed spelling, or the list of all."""
+    options = list(allowed)
+    near = difflib.get_close_matches(name, options, n=1, cutoff=cutoff)
+    return f"Did you mean '{near[0]}'?" if near else f"Allowed: {', '.join(options) or 'nothing'}."
+
+
+def sections_under(sections: Iterable[type[BaseModel]], key: str) -> list[type[BaseModel]]:
+    """Return the section classes that the field `key` of any of `sections` may hold; none if it holds a plain value."""
+    found: list[type[BaseModel]] = []
+    for section in sections:
+        field = section.model_fields.get(key)
+        annotation = field.annotation if field else None
+        is_union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
+        for kind in typing.get_args(annotation) if is_union else (annotation,):
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                found.append(kind)
+    return found
 
 
 def _restrict(model: type[BaseModel], raw: Mapping[str, Any]) -> dict[str, Any]:
@@ -60,36 +126,54 @@ def _restrict(model: type[BaseModel], raw: Mapping[str, Any]) -> dict[str, Any]:
     return content
 
 
-def _explain(model: type[BaseModel], raw: Mapping[str, Any], entry: Any) -> str:
+def _explain(model: type[BaseModel], raw: Mapping[str, Any], entry: Any, origin: Callable[[str], str] | None) -> str:
     location = [str(part) for part in entry["loc"]]
     key = ".".join(location)
     value = entry.get("input")
+    source = f" (set in {origin(key)})" if origin and key else ""
     if entry["type"] == "extra_forbidden":
-        allowed = list(_fields_at(model, location[:-1]))
-        near = difflib.get_close_matches(location[-1], allowed, n=1, cutoff=0.5)
-        hint = f"Did you mean '{near[0]}'?" if near else f"Allowed here: {', '.join(allowed)}."
-        return f"Unknown parameter '{key}' (value {value!r}). {hint}"
+        return f"Unknown parameter '{key}' = {value!r}{source}. {_nearest_key(model, location)}"
     if entry["type"] == "missing":
-        return f"Parameter '{key}' is missing; params/base.yaml must hold every parameter."
-    reason = entry["msg"].removeprefix("Value error, ")
+        return f"Parameter '{key}' is missing; {BASE} must hold every parameter."
     where = f"Parameter '{key}'" if key else "Parameters"
+    if entry["type"] in ("model_type", "dict_type"):
+        inside = ", ".join(_fields_at(model, location)) or "its values by name"
+        return f"{where} = {value!r}{source}: expected a section that holds {inside}."
+    reason = entry["msg"].removeprefix("Value error, ").removeprefix("Input ")
     shown = "" if isinstance(value, Mapping) else f" = {value!r}"
     hint = ""
     if entry["type"] == "literal_error" and isinstance(value, str):
         options = typing.cast(str, entry["ctx"]["expected"]).replace("'", "").replace(" or ", ", ").split(", ")
         near = difflib.get_close_matches(value, options, n=1, cutoff=0.4)
         hint = f" Did you mean '{near[0]}'?" if near else ""
-    return f"{where}{shown}: {reason[0].lower() + reason[1:]}.{hint}"
+    return f"{where}{shown}{source}: {reason}.{hint}"
 
 
-def _fields_at(model: type[BaseModel], location: list[str]) -> Mapping[str, Any]:
-    """Return the fields of the section at `location`, looking through optional types."""
-    current: Any = model
+def _nearest_key(model: type[BaseModel], location: list[str]) -> str:
+    """Return a hint for an unknown key: a similar key beside it, the same key elsewhere, or what is allowed here."""
+    beside = list(_fields_at(model, location[:-1]))
+    near = difflib.get_close_matches(location[-1], beside, n=1, cutoff=0.6)
+    if near:
+        return f"Did you mean '{'.'.join([*location[:-1], near[0]])}'?"
+    elsewhere = [key for key in _all_keys([model]) if key.split(".")[-1] == location[-1]]
+    if elsewhere:
+        same_section = [key for key in elsewhere if key.startswith(f"{location[0]}.")]
+        return f"Did you mean '{(same_section or elsewhere)[0]}'?"
+    return f"Allowed here: {', '.join(beside)}."
+
+
+def _all_keys(sections: list[type[BaseModel]], prefix: str = "") -> list[str]:
+    """Return every dotted key below `sections`, sections themselves included."""
+    keys: list[str] = []
+    for name in dict.fromkeys(name for section in sections for name in section.model_fields):
+        keys.append(f"{prefix}{name}")
+        keys.extend(_all_keys(sections_under(sections, name), f"{prefix}{name}."))
+    return keys
+
+
+def _fields_at(model: type[BaseModel], location: list[str]) -> list[str]:
+    """Return the names of the fields of the section at `location`, looking through optional types."""
+    current: list[type[BaseModel]] = [model]
     for part in location:
-        fields = getattr(current, "model_fields", {})
-        if part not in fields:
-            return {}
-        current = fields[part].annotation
-        if typing.get_origin(current) in (typing.Union, types.UnionType):
-            current = next(a for a in typing.get_args(current) if a is not type(None))
-    return getattr(current, "model_fields", {})
+        current = sections_under(current, part)
+    return list(dict.fromkeys(name for section in current for name in section.model_fields))

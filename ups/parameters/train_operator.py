@@ -27,7 +27,9 @@ class PdeTransformer(Section):
         if self.hidden % self.group:
             near = [g for g in range(1, self.hidden + 1) if self.hidden % g == 0]
             best = min(near, key=lambda g: abs(g - self.group))
-            raise ValueError(f"group = {self.group} must divide hidden = {self.hidden}; the nearest that does is {best}")
+            raise ValueError(
+                f"group = {self.group} must divide hidden = {self.hidden}; the nearest that does is {best}"
+            )
         if self.group % self.heads:
             near = [h for h in range(1, self.group + 1) if self.group % h == 0]
             best = min(near, key=lambda h: abs(h - self.heads))

@@ -30,9 +30,7 @@ Metrics = Mapping[str, Any]
 Inputs = dict[str, Path]
 
 
-def main(
-    name: str, params: type[P], inputs: Mapping[str, str], run: Callable[[P, Inputs, Path], Metrics]
-) -> None:
+def main(name: str, params: type[P], inputs: Mapping[str, str], run: Callable[[P, Inputs, Path], Metrics]) -> None:
     """Run a stage as a process: exit code 0, or 1 with one paragraph on stderr.
 
     Args:

@@ -1,0 +1,45 @@
+# `make help` lists what can be done. Every target first makes .venv from requirements.lock where that is missing or old.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help repro test test-all check lock
+
+# The project's own tools first: DVC starts its stages with the `python` it finds on the PATH.
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+# Nothing that the project starts reports home.
+export PREFECT_SERVER_ANALYTICS_ENABLED := false
+export DO_NOT_TRACK := 1
+export MLFLOW_DISABLE_TELEMETRY := true
+export DVC_NO_ANALYTICS := true
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# A PYTHONPATH from outside would shadow what is pinned.
+unexport PYTHONPATH
+
+INSTALLED := .venv/.installed
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+repro: $(INSTALLED) ## run the whole pipeline (only what changed), publish to MLflow, print the results
+	@ups repro
+
+test: $(INSTALLED) ## the tests
+	@pytest
+
+test-all: $(INSTALLED) ## the tests, the long ones too
+	@pytest -m "nightly or not nightly"
+
+check: $(INSTALLED) ## format, lint, types, tests
+	ruff format --check .
+	ruff check .
+	mypy
+	pytest
+
+lock: ## renew requirements.lock from pyproject.toml (in a fresh environment)
+	@.ci/lock
+
+# The environment is rebuilt when the lock's or the project's content changed, not when git touched the files.
+$(INSTALLED): requirements.lock pyproject.toml
+	@if ! cat requirements.lock pyproject.toml | cmp -s - $@; then .ci/install .venv; fi
+	@cat requirements.lock pyproject.toml > $@

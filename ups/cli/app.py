@@ -1,0 +1,77 @@
+"""The commands of `ups`. Each imports what it needs when it is called, so that asking for help costs nothing."""
+
+import importlib
+import importlib.util
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ups.cli import params
+
+app = typer.Typer(
+    help="Multi-stage neural surrogates of PDEs: run, compare and reproduce them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(params.app, name="params")
+
+
+if importlib.util.find_spec("ups.cli.data"):
+    app.add_typer(importlib.import_module("ups.cli.data").app, name="data")
+
+
+@app.command()
+def repro(
+    targets: Annotated[list[str] | None, typer.Argument(help="Stages to reproduce; all of them by default.")] = None,
+) -> None:
+    """Check the parameters, run what changed, publish to MLflow and print the results."""
+    from ups.pipeline import execute
+    from ups.pipeline.check import check
+
+    check()
+    execute.reproduce(targets or ())
+    if not targets:
+        try:
+            results()
+        finally:
+            publish()
+
+
+@app.command()
+def publish() -> None:
+    """Publish the pipeline that was last run to MLflow; does nothing if it is there already."""
+    from ups.pipeline import publish as publishing
+
+    print(publishing.describe(publishing.publish()))
+
+
+@app.command()
+def results(
+    write_readme: Annotated[bool, typer.Option("--write-readme", help="Write the table into README.md.")] = False,
+) -> None:
+    """Print the results table of the pipeline that was last run."""
+    from ups.cli import readme
+    from ups.evaluation.table import read_results, results_table
+
+    table = results_table(*read_results(Path("artifacts")))
+    print(table.text())
+    if write_readme:
+        readme.write_results(table.markdown())
+        print(f"Written into {readme.README}.")
+
+
+@app.command()
+def deps(
+    write: Annotated[bool, typer.Option("--write", help="Bring dvc.yaml in line with the stages' modules.")] = False,
+) -> None:
+    """Check that dvc.yaml lists the parameters, files and code that the stages really read."""
+    from ups.pipeline import stages
+
+    if write:
+        for change in stages.write():
+            print(change)
+    else:
+        stages.check()
+    print(f"{stages.DVC_YAML} matches the stages' modules.")

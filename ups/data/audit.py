@@ -1,0 +1,156 @@
+"""The audit of a prepared data set: no initial condition in two splits, and the figures one wants to have seen.
+
+Two splits that share an initial condition make every test score meaningless, and a copy need not be exact: a file that
+was re-saved, filtered or made with another viscosity holds the same initial conditions to a few digits. So splits are
+compared byte by byte and by the nearest relative distance |a - b| / max(|a|, |b|) in L2 over the first frames.
+
+Shapes: B trajectories, T frames, C channels, F = C * points values of a first frame.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from ups.data.statistics import ChannelStatistics
+from ups.errors import DataError
+
+_BLOCK = 1024  # rows compared at a time: 1024 x 1024 distances are 8 MiB
+
+Array = npt.NDArray[Any]
+Name = TypeVar("Name", bound=str)
+
+
+class SplitAudit:
+    """What is remembered of one split while it passes by in chunks."""
+
+    def __init__(self, first_sample: int) -> None:
+        self.first_sample = first_sample
+        self.statistics = ChannelStatistics()
+        self.largest_drift = 0.0
+        self.largest_wrap = 0.0
+        self._initial: list[npt.NDArray[np.float32]] = []
+
+    def update(self, fields: npt.NDArray[np.float32]) -> None:
+        """Take in a chunk (B, T, C, X)."""
+        self.statistics.update(fields)
+        self._initial.append(fields[:, 0].reshape(len(fields), -1).copy())
+        integral = fields.mean(axis=-1, dtype=np.float64)
+        self.largest_drift = max(self.largest_drift, float(np.abs(integral - integral[:, :1]).max()))
+        self.largest_wrap = max(self.largest_wrap, _wrap_ratio(fields[:, -1]))
+
+    @property
+    def initial(self) -> npt.NDArray[np.float32]:
+        """First frames, (B, F)."""
+        return np.concatenate(self._initial)
+
+    def report(self) -> dict[str, Any]:
+        return {
+            "samples": [self.first_sample, self.first_sample + len(self.initial)],
+            "minimum": self.statistics.minimum,
+            "maximum": self.statistics.maximum,
+            "mean": self.statistics.mean.tolist(),
+            "std": self.statistics.std.tolist(),
+            # max |mean u(t) - mean u(0)|: 0 but for rounding in a conserved quantity on all points; sub-sampled
+            # points alias fronts, and then it is not.
+            "largest_change_of_mean": self.largest_drift,
+            # jump across the periodic boundary over the largest jump inside, last frame; above 1 only where the
+            # steepest place happens to lie there, far above 1 if the domain is not periodic.
+            "largest_wrap_ratio": self.largest_wrap,
+        }
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """The closest pair of first frames from two splits: relative L2 distance and samples of the source file."""
+
+    distance: float
+    samples: tuple[int, int]
+
+
+def check_overlap(splits: Mapping[Name, SplitAudit], min_distance: float) -> dict[str, Any]:
+    """Compare the initial conditions of all pairs of splits.
+
+    Args:
+        splits: the audited splits.
+        min_distance: smallest relative L2 distance that two initial conditions of different splits may have.
+
+    Returns:
+        A JSON-ready report: nearest pair for each pair of splits, and duplicates inside each split (allowed).
+
+    Raises:
+        DataError: if an initial condition occurs in two splits, byte by byte or closer than `min_distance`.
+    """
+    initial = {name: audit.initial for name, audit in splits.items()}
+    hashes = {name: [_digest(row) for row in rows] for name, rows in initial.items()}
+    report: dict[str, Any] = {"min_distance": min_distance, "nearest": {}}
+    for first, second in itertools.combinations(splits, 2):
+        offsets = splits[first].first_sample, splits[second].first_sample
+        _refuse_identical(first, second, hashes, offsets)
+        nearest = nearest_pair(initial[first], initial[second], offsets)
+        if nearest.distance < min_distance:
+            raise DataError(
+                f"sample {nearest.samples[0]} ({first}) and sample {nearest.samples[1]} ({second}) begin with almost "
+                f"the same field: their relative L2 distance is {nearest.distance:.2e}, below "
+                f"prepare_data.min_distance = {min_distance:.2e}. Scores on {second} would measure memory. Remove the "
+                "copies or move them into one split."
+            )
+        report["nearest"][f"{first}/{second}"] = {"distance": nearest.distance, "samples": list(nearest.samples)}
+    report["duplicates_inside"] = {name: len(values) - len(set(values)) for name, values in hashes.items()}
+    return report
+
+
+def nearest_pair(first: Array, second: Array, offsets: tuple[int, int] = (0, 0)) -> Nearest:
+    """Find the closest rows of two arrays (B1, F) and (B2, F) by |a - b| / max(|a|, |b|).
+
+    Squared distances come from a product of matrices in float64; cancellation there leaves about 1e-8 of relative
+    distance, far below any sensible threshold, and the distance of the pair found is computed anew without it.
+    """
+    best, pair = float("inf"), (0, 0)
+    for i in range(0, len(first), _BLOCK):
+        a = first[i : i + _BLOCK].astype(np.float64)
+        a_squares = np.square(a).sum(axis=1)
+        for j in range(0, len(second), _BLOCK):
+            b = second[j : j + _BLOCK].astype(np.float64)
+            b_squares = np.square(b).sum(axis=1)
+            squares = a_squares[:, None] + b_squares - 2 * (a @ b.T)
+            scale = np.maximum(np.maximum(a_squares[:, None], b_squares), np.finfo(np.float64).tiny)
+            ratio = squares / scale
+            smallest = int(ratio.argmin())
+            if ratio.flat[smallest] < best:
+                row, column = np.unravel_index(smallest, ratio.shape)
+                best, pair = float(ratio.flat[smallest]), (i + int(row), j + int(column))
+    a, b = first[pair[0]].astype(np.float64), second[pair[1]].astype(np.float64)
+    length = max(float(np.linalg.norm(a)), float(np.linalg.norm(b)), np.finfo(np.float64).tiny)
+    return Nearest(float(np.linalg.norm(a - b)) / length, (offsets[0] + pair[0], offsets[1] + pair[1]))
+
+
+def _refuse_identical(first: Name, second: Name, hashes: Mapping[Name, list[bytes]], offsets: tuple[int, int]) -> None:
+    where = {digest: row for row, digest in enumerate(hashes[first])}
+    shared = [(where[digest], row) for row, digest in enumerate(hashes[second]) if digest in where]
+    if shared:
+        one, other = shared[0]
+        raise DataError(
+            f"{len(shared)} initial condition(s) are in both {first} and {second}, byte for byte: sample "
+            f"{offsets[0] + one} equals sample {offsets[1] + other}. Scores on {second} would measure memory. Remove "
+            "the copies or move them into one split."
+        )
+
+
+def _digest(row: npt.NDArray[np.float32]) -> bytes:
+    # Adding zero turns -0.0 into 0.0, which compare equal and differ in bytes.
+    return hashlib.blake2b((row + np.float32(0)).tobytes(), digest_size=16).digest()
+
+
+def _wrap_ratio(frame: npt.NDArray[np.float32]) -> float:
+    """Return the largest |u_0 - u_{X-1}| / max_i |u_{i+1} - u_i| of frames (B, C, X)."""
+    across = np.abs(frame[..., 0] - frame[..., -1])
+    inside = np.abs(np.diff(frame, axis=-1)).max(axis=-1)
+    varying = inside > 0
+    return float((across[varying] / inside[varying]).max(initial=0.0))

@@ -1,0 +1,69 @@
+"""PDEBench's flat HDF5 layout for one-dimensional problems, and its writer.
+
+`tensor` (N, T, X) float32, `x-coordinate` (X,), `t-coordinate` (T,) (PDEBench's own files have T + 1), and one root
+attribute with the coefficient: `Nu` for Burgers, `beta` for advection. Files written here say more in further
+attributes, which readers of PDEBench's files never look at.
+
+Shapes: N trajectories, T frames, X points.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+TENSOR = "tensor"
+SPACE = "x-coordinate"
+TIME = "t-coordinate"
+
+# equation -> (attribute of the file, name of the coefficient in this project)
+ATTRIBUTES = {"burgers": ("Nu", "viscosity"), "advection": ("beta", "velocity")}
+
+
+class FlatWriter:
+    """Write a flat file batch by batch; use it as a context manager.
+
+    Args:
+        path: the new file.
+        equation: "burgers" or "advection".
+        coefficient: the value of its coefficient.
+        samples: number of trajectories N.
+        position: (X,) cell centres.
+        times: (T,) times of the frames.
+        notes: further attributes, e.g. what the values are and how they were made.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        equation: str,
+        coefficient: float,
+        samples: int,
+        position: npt.ArrayLike,
+        times: npt.ArrayLike,
+        notes: dict[str, str | int | float],
+    ) -> None:
+        self.file = h5py.File(path, "w")
+        x, t = np.asarray(position, dtype=np.float64), np.asarray(times, dtype=np.float64)
+        self.tensor = self.file.create_dataset(TENSOR, shape=(samples, len(t), len(x)), dtype=np.float32)
+        self.file.create_dataset(SPACE, data=x)
+        self.file.create_dataset(TIME, data=t)
+        self.file.attrs[ATTRIBUTES[equation][0]] = coefficient
+        for name, value in notes.items():
+            self.file.attrs[name] = value
+
+    def write(self, start: int, fields: npt.NDArray[np.float32]) -> None:
+        """Write fields (B, T, X) as the trajectories start .. start + B - 1."""
+        self.tensor[start : start + len(fields)] = fields
+
+    def __enter__(self) -> FlatWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.file.close()

@@ -1,0 +1,107 @@
+"""Data files as sources of trajectories: what `prepare_data` reads, whatever the layout.
+
+Shapes: N trajectories in the file, B in a chunk, T frames, C channels, then space; frames and points are those left
+after sub-sampling.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from ups.data.fields import Grid
+from ups.data.flat_layout import TENSOR
+from ups.data.flat_reader import FlatSource
+from ups.errors import DataError
+
+
+class Source(Protocol):
+    """An open data file.
+
+    Attributes:
+        path: the file.
+        layout: name of its layout.
+        equation: the equation the file itself states, or None.
+        coefficients: the coefficients it states, by name; empty if it states none.
+        channels, units: names and units of the fields.
+        grid: the grid after sub-sampling.
+        dt: time between two frames after sub-sampling.
+        num_samples: trajectories N.
+        num_frames: frames T after sub-sampling.
+    """
+
+    path: Path
+    layout: str
+    equation: str | None
+    coefficients: dict[str, float]
+    channels: tuple[str, ...]
+    units: tuple[str, ...]
+    grid: Grid
+    dt: float
+    num_samples: int
+    num_frames: int
+
+    def chunks(self, start: int, stop: int) -> Iterator[npt.NDArray[np.float32]]:
+        """Yield the trajectories start .. stop - 1 in order, as arrays (B, T, C, *space) of bounded size."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+def open_source(path: Path, space_stride: int = 1, time_stride: int = 1) -> Source:
+    """Open a data file and check everything that can be checked without reading the fields.
+
+    Args:
+        path: an HDF5 file in a known layout.
+        space_stride: use every n-th grid point; must divide their number, because the grid is periodic.
+        time_stride: use every n-th frame, beginning with the first.
+
+    Raises:
+        DataError: if the file is missing, not a complete HDF5 file, of an unknown layout, or fails the layout's checks.
+    """
+    file = _open_hdf5(path)
+    try:
+        if TENSOR not in file:
+            raise DataError(
+                f"{path} has no dataset '{TENSOR}' (it holds: {', '.join(list(file)[:8]) or 'nothing'}). Expected is "
+                "PDEBench's flat layout: `tensor` (trajectories, frames, points), `x-coordinate`, `t-coordinate`."
+            )
+        return FlatSource(file, path, space_stride, time_stride)
+    except BaseException:
+        file.close()
+        raise
+
+
+def _open_hdf5(path: Path) -> h5py.File:
+    if not path.is_file():
+        raise DataError(
+            f"{path} does not exist. Check `data.path`; `ups data list` names the files that `ups data fetch` "
+            "downloads."
+        )
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        size = path.stat().st_size
+        if "truncated file" in str(error):
+            raise DataError(
+                f"{path} is truncated: it ends after {size:,} bytes, earlier than its own header says. The download or "
+                "copy broke off: fetch it again (`ups data fetch` goes on where it stopped)."
+            ) from error
+        if not h5py.is_hdf5(path):
+            with path.open("rb") as raw:
+                begin = raw.read(16)
+            raise DataError(
+                f"{path} ({size:,} bytes) is not an HDF5 file: it begins with {begin!r}. A saved error page of a "
+                "failed download looks like this; fetch the file again."
+            ) from error
+        raise DataError(f"{path} cannot be read as HDF5: {error}. Fetch or make the file again.") from error

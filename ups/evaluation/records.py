@@ -1,0 +1,149 @@
+"""The evaluation on disk: values per trajectory, errors against time, and the nested metrics.
+
+* `per_trajectory.parquet`, long: model, protocol, regime, trajectory, horizon, metric, value. `trajectory` is the
+  index in the source file, so two runs can be compared pair by pair; `horizon` is "1", "4", "16" or "full"; a value of
+  a diverged forecast is null.
+* `error_vs_time.csv`, long: model, protocol, frame, time, metric, mean, stderr. `frame` counts stored frames, `time` is
+  physical; where any trajectory has diverged both numbers are empty.
+* `metrics.json`: model -> protocol -> metric -> {mean, stderr}. A metric over a horizon is `nrmse@h16` (first 16
+  predicted frames); the full length carries no suffix. Beside the metrics stand plain numbers: `diverged`,
+  `frames_given`, `frames_predicted`, `seconds_per_trajectory`, `evaluations_per_trajectory`, `peak_memory_bytes`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from ups.data.fields import Trajectories
+from ups.evaluation.reductions import estimate, paired_difference, pdebench_nrmse
+from ups.evaluation.scores import FULL, Scores
+
+# model -> protocol -> scores
+AllScores = Mapping[str, Mapping[str, Scores]]
+
+PER_TRAJECTORY = "per_trajectory.parquet"
+ERROR_VS_TIME = "error_vs_time.csv"
+
+
+def regimes(data: Trajectories) -> list[str]:
+    """Return the regime of each trajectory, its coefficients by name, e.g. "viscosity=0.01"."""
+    names = data.metadata.coefficients
+    return [
+        ", ".join(f"{name}={value:g}" for name, value in zip(names, row, strict=True)) or "all"
+        for row in data.coefficients.tolist()
+    ]
+
+
+def per_trajectory(scores: AllScores, data: Trajectories) -> pd.DataFrame:
+    """Return all values per trajectory in long format; see the module's header."""
+    trajectory, regime = data.index.numpy(), np.array(regimes(data), dtype=object)
+    parts = []
+    for model, protocol, result in _walk(scores):
+        for metric, by_horizon in result.horizons.items():
+            for horizon, values in by_horizon.items():
+                column = values.numpy().astype(float)
+                parts.append(
+                    pd.DataFrame(
+                        {
+                            "model": model,
+                            "protocol": protocol,
+                            "regime": regime,
+                            "trajectory": trajectory,
+                            "horizon": horizon,
+                            "metric": metric,
+                            "value": np.where(np.isfinite(column), column, np.nan),
+                        }
+                    )
+                )
+    return pd.concat(parts, ignore_index=True)
+
+
+def error_vs_time(scores: AllScores, dt: float) -> pd.DataFrame:
+    """Return the mean of each frame metric and its standard error at each predicted frame; see the module's header."""
+    rows = []
+    for model, protocol, result in _walk(scores):
+        for metric, values in result.frames.items():
+            for column in range(values.shape[1]):
+                frame = result.frames_given + column
+                row = {"model": model, "protocol": protocol, "frame": frame, "time": frame * dt, "metric": metric}
+                rows.append({**row, **estimate(values[:, column])})
+    return pd.DataFrame(rows).astype({"mean": float, "stderr": float})
+
+
+def nested_metrics(scores: AllScores) -> dict[str, Any]:
+    """Return model -> protocol -> metric -> {mean, stderr}; see the module's header."""
+    nested: dict[str, Any] = {}
+    for model, protocol, result in _walk(scores):
+        nested.setdefault(model, {})[protocol] = _summary(result)
+    return nested
+
+
+def metrics_by_regime(scores: AllScores, data: Trajectories) -> dict[str, Any]:
+    """Return regime -> model -> protocol -> metric -> {mean, stderr}, for full length; empty with a single regime."""
+    labels = regimes(data)
+    kinds = sorted(set(labels))
+    if len(kinds) < 2:
+        return {}
+    nested: dict[str, Any] = {}
+    for kind in kinds:
+        rows = torch.tensor([label == kind for label in labels])
+        for model, protocol, result in _walk(scores):
+            values = {metric: estimate(horizon[FULL][rows]) for metric, horizon in result.horizons.items()}
+            nested.setdefault(kind, {}).setdefault(model, {})[protocol] = values
+    return nested
+
+
+def paired_comparisons(scores: AllScores, reference: str, metric: str = "nrmse") -> dict[str, Any]:
+    """Return model -> protocol -> {mean, stderr} of the difference to `reference`, over the same trajectories."""
+    if reference not in scores:
+        return {}
+    nested: dict[str, Any] = {}
+    for model, protocol, result in _walk(scores):
+        base = scores[reference].get(protocol)
+        if model != reference and base is not None:
+            difference = paired_difference(result.horizons[metric][FULL], base.horizons[metric][FULL])
+            nested.setdefault(model, {})[protocol] = {metric: difference}
+    return nested
+
+
+def estimates(values: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Return metric -> {mean, stderr} of per-trajectory values, each (B,)."""
+    return {metric: estimate(value) for metric, value in values.items()}
+
+
+def write_records(folder: Path, scores: AllScores, data: Trajectories) -> None:
+    """Write `per_trajectory.parquet` and `error_vs_time.csv` into `folder`."""
+    per_trajectory(scores, data).to_parquet(folder / PER_TRAJECTORY, index=False)
+    # 9 digits: enough to plot and compare, and the file stays small.
+    error_vs_time(scores, data.metadata.dt).to_csv(folder / ERROR_VS_TIME, index=False, float_format="%.9g")
+
+
+def _summary(result: Scores) -> dict[str, Any]:
+    metrics: dict[str, Any] = {}
+    for metric, by_horizon in result.horizons.items():
+        for horizon, values in by_horizon.items():
+            metrics[metric if horizon == FULL else f"{metric}@h{horizon}"] = estimate(values)
+    metrics["pdebench_nrmse"] = {"mean": pdebench_nrmse(result.frames["nrmse"]), "stderr": None}
+    metrics["diverged"] = int(result.diverged.sum())
+    for name in (
+        "frames_given",
+        "frames_predicted",
+        "seconds_per_trajectory",
+        "evaluations_per_trajectory",
+        "peak_memory_bytes",
+    ):
+        metrics[name] = getattr(result, name)
+    return metrics
+
+
+def _walk(scores: AllScores) -> Iterator[tuple[str, str, Scores]]:
+    for model, by_protocol in scores.items():
+        for protocol, result in by_protocol.items():
+            yield model, protocol, result

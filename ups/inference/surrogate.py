@@ -1,0 +1,203 @@
+"""The surrogate: encode once, step in latent space, decode every frame.
+
+Shapes: B batch, G given frames, C field channels, X grid, N tokens, D latent width, P coefficients. Fields are in
+physical units outside this class and normalised inside the codec only.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import torch
+from torch import Tensor
+
+from ups.data.fields import FieldMetadata
+from ups.data.normalization import FieldNormalizer
+from ups.errors import ArtifactError
+from ups.models.codec import Codec
+from ups.models.corrector import ResidualCorrector
+from ups.models.operator import LatentOperator
+from ups.models.teacher import Teacher
+from ups.models.weights import CONFIG, WEIGHTS, is_skipped, load_model
+
+Mode = Literal["operator", "zero_correction", "corrected", "student", "assembled"]
+StepMap = Callable[[Tensor, Tensor], Tensor]
+BUNDLE = "surrogate.json"
+FORMAT = "ups-surrogate-1"
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """A surrogate with one of its step maps, callable as a forecaster.
+
+    Attributes:
+        evaluations_per_step: network evaluations per time step.
+    """
+
+    surrogate: Surrogate
+    step: StepMap
+    evaluations_per_step: int
+
+    @torch.no_grad()
+    def __call__(self, given: Tensor, num_steps: int, coefficients: Tensor) -> Tensor:
+        """Continue from the last given frame: (B, G, C, X), (B, P) -> (B, num_steps, C, X), physical units."""
+        z = self.surrogate.encode(given[:, -1])
+        frames = []
+        for _ in range(num_steps):
+            z = self.step(z, coefficients)
+            frames.append(self.surrogate.decode(z))
+        return torch.stack(frames, dim=1)
+
+
+@dataclass(frozen=True)
+class Surrogate:
+    """A trained codec and operator, with a corrector and a student where there are any.
+
+    Attributes:
+        corrector_pays: whether the corrector beat the zero correction on validation. If it did not, the assembled
+            surrogate leaves it out.
+        sources: folder each part was loaded from, by part name.
+        sources: the folders the parts were loaded from.
+    """
+
+    metadata: FieldMetadata
+    codec: Codec
+    operator: LatentOperator
+    corrector: ResidualCorrector | None = None
+    student: LatentOperator | None = None
+    corrector_pays: bool = False
+    sources: Mapping[str, Path] = field(default_factory=dict)
+
+    def encode(self, u: Tensor) -> Tensor:
+        """(B, C, X) physical -> (B, N, D)."""
+        return self.codec.encode(self._normalizer.normalize(u))
+
+    def decode(self, z: Tensor) -> Tensor:
+        """(B, N, D) -> (B, C, X) physical."""
+        return self._normalizer.denormalize(self.codec.decode(z))
+
+    @torch.no_grad()
+    def reconstruct(self, fields: Tensor) -> Tensor:
+        """Encode and decode frames: (B, T, C, X) -> (B, T, C, X)."""
+        frames = fields.flatten(0, 1).split(1024)
+        return torch.cat([self.decode(self.encode(u)) for u in frames]).unflatten(0, fields.shape[:2])
+
+    @property
+    def modes(self) -> tuple[Mode, ...]:
+        """The step maps this surrogate has."""
+        modes: list[Mode] = ["operator"]
+        if self.corrector is not None:
+            modes += ["zero_correction", "corrected"]
+        if self.student is not None:
+            modes += ["student"]
+        return (*modes, "assembled")
+
+    def forecaster(self, mode: Mode = "assembled") -> Forecast:
+        """Return a forecaster with one of the step maps.
+
+        `operator`: the operator alone. `corrected`: operator and corrector, whether or not that pays.
+        `zero_correction`: the corrected path with the correction set to zero. `student`: the distilled one-pass model.
+        `assembled`: `corrected` if the corrector beat the zero correction on validation, else `operator`.
+
+        Raises:
+            ArtifactError: if the surrogate lacks that part.
+        """
+        if mode == "assembled":
+            mode = "corrected" if self.corrector is not None and self.corrector_pays else "operator"
+        if mode == "operator":
+            return Forecast(self, self.operator, 1)
+        if mode == "student":
+            if self.student is None:
+                raise ArtifactError("this surrogate has no student: the stage `distill` was skipped")
+            return Forecast(self, self.student, 1)
+        if self.corrector is None:
+            raise ArtifactError(f"this surrogate has no corrector for '{mode}': train_diffusion was skipped")
+        if mode == "zero_correction":
+            return Forecast(self, lambda z, c: self.operator(z, c) + 0.0, 1)
+        return Forecast(self, Teacher(self.operator, self.corrector).step, 2)
+
+    @torch.no_grad()
+    def rollout(self, initial: Tensor, coefficients: Tensor, steps: int, mode: Mode = "assembled") -> Iterator[Tensor]:
+        """Yield `steps` frames (B, C, X) after `initial` (B, C, X), one at a time."""
+        step = self.forecaster(mode).step
+        z = self.encode(initial)
+        for _ in range(steps):
+            z = step(z, coefficients)
+            yield self.decode(z)
+
+    def to(self, device: torch.device | str) -> Surrogate:
+        for model in (self.codec, self.operator, self.corrector, self.student):
+            if model is not None:
+                model.to(device)
+        return self
+
+    def save(self, folder: Path) -> None:
+        """Copy the parts into one self-contained folder that `load_bundle` reads; `folder` is created."""
+        for part, source in self.sources.items():
+            (folder / part).mkdir(parents=True)
+            for file in (WEIGHTS, CONFIG):
+                shutil.copy2(source / file, folder / part / file)
+        content = {
+            "format": FORMAT,
+            "parts": sorted(self.sources),
+            "corrector_pays": self.corrector_pays,
+            "metadata": self.metadata.model_dump(mode="json"),
+        }
+        (folder / BUNDLE).write_text(json.dumps(content, indent=2) + "\n")
+
+    @property
+    def _normalizer(self) -> FieldNormalizer:
+        return FieldNormalizer(self.metadata, self.operator.mean.device)
+
+
+PARTS = {
+    "codec": "codec",
+    "operator": "latent_operator",
+    "corrector": "residual_corrector",
+    "student": "latent_operator",
+}
+
+
+def load_surrogate(
+    codec: Path, operator: Path, corrector: Path | None, student: Path | None, metadata: FieldMetadata
+) -> Surrogate:
+    """Put a surrogate together from the folders of its stages; a skipped stage counts as absent.
+
+    Raises:
+        ArtifactError: if a folder lacks its files or holds another kind of model.
+    """
+    given = {"codec": codec, "operator": operator, "corrector": corrector, "student": student}
+    folders = {part: folder for part, folder in given.items() if folder is not None and not is_skipped(folder)}
+    pays = "corrector" in folders and _pays(folders["corrector"])
+    return _assemble(folders, metadata, pays)
+
+
+def load_bundle(folder: Path) -> Surrogate:
+    """Load a folder written by `Surrogate.save`.
+
+    Raises:
+        ArtifactError: if it is no surrogate bundle of this version.
+    """
+    try:
+        content = json.loads((folder / BUNDLE).read_text())
+    except (OSError, json.JSONDecodeError) as error:
+        raise ArtifactError(f"{folder} is not a surrogate bundle: {BUNDLE} cannot be read ({error})") from None
+    if content.get("format") != FORMAT:
+        raise ArtifactError(f"{folder / BUNDLE} has format {content.get('format')!r}, not {FORMAT!r}")
+    folders = {part: folder / part for part in PARTS if part in content["parts"]}
+    return _assemble(folders, FieldMetadata.model_validate(content["metadata"]), bool(content["corrector_pays"]))
+
+
+def _assemble(folders: Mapping[str, Path], metadata: FieldMetadata, corrector_pays: bool) -> Surrogate:
+    parts = {part: load_model(folder, PARTS[part]) for part, folder in folders.items()}
+    return Surrogate(metadata=metadata, corrector_pays=corrector_pays, sources=folders, **cast(Any, parts))
+
+
+def _pays(corrector: Path) -> bool:
+    """Read the gate's verdict of `train_diffusion`."""
+    return bool(json.loads((corrector / "metrics.json").read_text())["beats_zero_correction"])

@@ -1,0 +1,197 @@
+"""The learned baseline: neuraloperator's Fourier neural operator, stepping the fields themselves.
+
+Shapes: B batch, C field channels, P equation coefficients, d rank of the grid.
+Source: Li et al. 2021, arXiv:2010.08895; the layers are those of the package `neuraloperator`, imported when a model is
+built.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from ups.data.fields import FieldMetadata
+from ups.errors import ArtifactError, ParameterError
+from ups.models.weights import WEIGHTS, read_config
+
+KIND = "fno"
+_NARROWEST, _WIDEST = 2, 1024
+
+
+class FourierOperator(nn.Module):
+    """u' = u + f(u, coefficients, x) on normalised fields, one call per stored time step.
+
+    Along periodic axes x is left out: no equation here depends on the position, and a network that cannot see it
+    commutes with translations exactly. Along other axes the cell centre, scaled to [-1, 1], is one more input channel.
+
+    Args:
+        channels: number of fields C.
+        num_coefficients: number P of PDE coefficients; each is one constant input channel.
+        periodic: whether each axis is periodic; its length is d.
+        modes: Fourier frequencies kept along each axis, 0..modes-1 (PDEBench's count, not neuraloperator's `n_modes`).
+        width: hidden channels.
+        layers: Fourier layers.
+        mean, std: statistics of the physical fields per channel; kept with the weights.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        channels: int,
+        num_coefficients: int,
+        periodic: Sequence[bool],
+        modes: int,
+        width: int,
+        layers: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+    ) -> None:
+        super().__init__()
+        from neuralop.models import FNO
+
+        self.arguments: dict[str, Any] = {
+            "channels": channels,
+            "num_coefficients": num_coefficients,
+            "periodic": list(periodic),
+            "modes": modes,
+            "width": width,
+            "layers": layers,
+            "mean": list(mean),
+            "std": list(std),
+        }
+        self.open_axes = [axis for axis, wraps in enumerate(periodic) if not wraps]
+        rank = len(periodic)
+        # neuraloperator counts positive and negative frequencies, and keeps n // 2 + 1 of them along the last axis.
+        kept = (*[2 * modes] * (rank - 1), 2 * (modes - 1))
+        self.network = FNO(
+            n_modes=kept,
+            in_channels=channels + num_coefficients + len(self.open_axes),
+            out_channels=channels,
+            hidden_channels=width,
+            n_layers=layers,
+            positional_embedding=None,
+        )
+        shape = (-1, *[1] * rank)
+        self.register_buffer("mean", torch.tensor(list(mean)).reshape(shape))
+        self.register_buffer("std", torch.tensor(list(std)).reshape(shape))
+
+    def forward(self, u: Tensor, coefficients: Tensor) -> Tensor:
+        """Advance normalised fields by one time step: (B, C, *space), (B, P) -> (B, C, *space)."""
+        return u + self.network(torch.cat([u, *self._context(u, coefficients)], dim=1))
+
+    def _context(self, u: Tensor, coefficients: Tensor) -> list[Tensor]:
+        space = u.shape[2:]
+        # Coefficients may span decades and signs; this makes them of order one, as the latent operator does.
+        scalars = coefficients.sign() * torch.log1p(coefficients.abs() / 1e-3) / 5
+        context = [scalars.reshape(*scalars.shape, *[1] * len(space)).expand(-1, -1, *space)]
+        for axis in self.open_axes:
+            points = space[axis]
+            centre = (torch.arange(points, device=u.device, dtype=u.dtype) + 0.5) / points * 2 - 1
+            centre = centre.reshape([-1 if other == axis else 1 for other in range(len(space))])
+            context.append(centre.expand(u.shape[0], 1, *space))
+        return context
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """Return weights and buffers only: neuraloperator adds its version under "_metadata", which is no tensor."""
+        state = super().state_dict(*args, **kwargs)
+        state.pop("_metadata", None)
+        return state
+
+    def normalize(self, u: Tensor) -> Tensor:
+        return (u - self.mean) / self.std
+
+    def denormalize(self, u: Tensor) -> Tensor:
+        return u * self.std + self.mean
+
+    def forecaster(self) -> FnoForecaster:
+        """Return the free-running forecaster in physical units; it starts from the last given frame."""
+        return FnoForecaster(self)
+
+
+class FnoForecaster:
+    """(given (B, G, C, *space), steps, coefficients (B, P)) -> (B, steps, C, *space), physical units."""
+
+    evaluations_per_step = 1
+
+    def __init__(self, model: FourierOperator) -> None:
+        self.model = model
+
+    @torch.no_grad()
+    def __call__(self, given: Tensor, num_steps: int, coefficients: Tensor) -> Tensor:
+        u = self.model.normalize(given[:, -1])
+        frames = []
+        for _ in range(num_steps):
+            u = self.model(u, coefficients)
+            frames.append(u)
+        return self.model.denormalize(torch.stack(frames, dim=1))
+
+
+def fno_of_size(num_parameters: int, modes: int, layers: int, metadata: FieldMetadata) -> FourierOperator:
+    """Build the `FourierOperator` whose number of real parameters comes nearest to `num_parameters`.
+
+    Modes and layers are given; the width is chosen. The size grows with the width, so bisection finds it.
+
+    Raises:
+        ParameterError: if the grid has fewer frequencies than `modes`.
+    """
+    grid = metadata.grid
+    if modes < 2 or any(2 * (modes - 1) > points for points in grid.points):
+        raise ParameterError(
+            f"train_baseline.modes = {modes} does not suit a grid of {list(grid.points)} points: 2 to "
+            f"{min(grid.points) // 2 + 1} frequencies are possible"
+        )
+    arguments: dict[str, Any] = {
+        "channels": len(metadata.channels),
+        "num_coefficients": len(metadata.coefficients),
+        "periodic": grid.periodic,
+        "modes": modes,
+        "layers": layers,
+        "mean": metadata.normalization.mean,
+        "std": metadata.normalization.std,
+    }
+
+    def size(width: int) -> int:
+        with torch.device("meta"):
+            return real_parameters(FourierOperator(width=width, **arguments))
+
+    low, high = _NARROWEST, _WIDEST
+    while high - low > 1:
+        middle = (low + high) // 2
+        if size(middle) <= num_parameters:
+            low = middle
+        else:
+            high = middle
+    width = min((low, high), key=lambda candidate: abs(size(candidate) - num_parameters))
+    return FourierOperator(width=width, **arguments)
+
+
+def real_parameters(model: nn.Module) -> int:
+    """Return the number of real parameters; a complex weight counts as two."""
+    return sum(weight.numel() * (2 if weight.is_complex() else 1) for weight in model.parameters())
+
+
+def load_fno(folder: Path, map_location: str = "cpu") -> FourierOperator:
+    """Build the baseline in a stage's folder, frozen and in evaluation mode.
+
+    Raises:
+        ArtifactError: if a file is missing, is no safetensors file, or holds another kind of model or other shapes.
+    """
+    config = read_config(folder)
+    if config.get("kind") != KIND:
+        raise ArtifactError(f"{folder / 'config.json'} describes a {config.get('kind')!r}, but {KIND!r} was expected")
+    model = FourierOperator(**config["arguments"])
+    try:
+        model.load_state_dict(safetensors.torch.load_file(folder / WEIGHTS, device=map_location))
+    except FileNotFoundError:
+        raise ArtifactError(f"{folder / WEIGHTS} does not exist. Run `dvc repro {folder.name}`.") from None
+    except (safetensors.SafetensorError, RuntimeError) as error:
+        raise ArtifactError(f"{folder / WEIGHTS} does not fit its config.json: {error}") from None
+    return model.to(map_location).eval().requires_grad_(False)

@@ -1,0 +1,50 @@
+"""The latent operator: one physical time step of the tokens.
+
+Shapes: B batch, N tokens, D latent width, P equation coefficients.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ups.models.pde_transformer import PdeTransformer
+
+BACKBONES: dict[str, type[nn.Module]] = {"pde_transformer": PdeTransformer}
+
+
+class LatentOperator(nn.Module):
+    """z(t + dt) = z + s f((z - m) / s, dt, coefficients), with m and s the training latents' mean and deviation.
+
+    Args:
+        tokens, dim: size of the latent space.
+        num_coefficients: number P of PDE coefficients.
+        dt: time between two frames, in the data's time unit; the operator was trained for this step.
+        backbone: name and arguments of the network f.
+    """
+
+    def __init__(self, tokens: int, dim: int, num_coefficients: int, dt: float, backbone: dict[str, Any]) -> None:
+        super().__init__()
+        self.dt = dt
+        arguments = dict(backbone)
+        network = BACKBONES[arguments.pop("name")]
+        self.network = network(tokens=tokens, dim=dim, num_conditions=1 + num_coefficients, **arguments)
+        self.register_buffer("mean", torch.zeros(dim))
+        self.register_buffer("std", torch.ones(dim))
+
+    def set_statistics(self, mean: Tensor, std: Tensor) -> None:
+        """Take the latent mean and standard deviation per channel, each (D,), of the training split."""
+        self.mean.copy_(mean)
+        self.std.copy_(std)
+
+    def standardize(self, z: Tensor) -> Tensor:
+        return (z - self.mean) / self.std
+
+    def forward(self, z: Tensor, coefficients: Tensor) -> Tensor:
+        """Advance tokens by one time step: (B, N, D), (B, P) -> (B, N, D)."""
+        return z + self.std * self.network(self.standardize(z), self._condition(coefficients))
+
+    def _condition(self, coefficients: Tensor) -> Tensor:
+        """Scalars of order one from dt and coefficients that may span decades and signs."""
+        scalars = torch.cat([torch.full_like(coefficients[:, :1], self.dt), coefficients], dim=1)
+        return scalars.sign() * torch.log1p(scalars.abs() / 1e-3) / 5

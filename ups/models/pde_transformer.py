@@ -1,0 +1,148 @@
+"""A U-shaped transformer over latent tokens with channel-separated attention.
+
+After PDE-Transformer (Holzschuh et al. 2025, arXiv:2505.24717): channels are split into groups, attention mixes
+tokens inside each group with weights shared by all groups, and pairs of tokens are merged going down and split going up.
+
+Shapes: B batch, N tokens, W width, G channels per group, D latent width, E embedding of the condition.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class GroupAttention(nn.Module):
+    """Self-attention over periodic tokens in each channel group, with a learned bias per head and circular distance.
+
+    Shapes: (B, N, W) -> (B, N, W).
+    """
+
+    def __init__(self, tokens: int, group: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.group, self.heads, self.dropout = group, heads, dropout
+        self.qkv = nn.Linear(group, 3 * group)
+        self.out = nn.Linear(group, group)
+        index = torch.arange(tokens)
+        self.distance_bias = nn.Parameter(self._local_bias(index, heads))
+        self.register_buffer("distance", (index[None, :] - index[:, None]).remainder(tokens), persistent=False)
+
+    @staticmethod
+    def _local_bias(distance: Tensor, heads: int) -> Tensor:
+        """Start head h as a bump around its own shift, -2 to 2 tokens: attention that begins as a local stencil.
+
+        A bias quadratic in the distance makes attention a convolution (Cordonnier et al. 2020, arXiv:1911.03584).
+        Started from zero, all heads average the whole domain, and a thousand updates go by before they find their
+        neighbours.
+
+        Shapes: distances (N,) -> (heads, N).
+        """
+        tokens = len(distance)
+        shifts = torch.linspace(-2, 2, heads).round() if heads > 1 else torch.zeros(1)
+        away = (distance - shifts[:, None] + tokens / 2).remainder(tokens) - tokens / 2
+        return -2.0 * away.square().clamp_max(4.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, tokens, width = x.shape
+        groups = width // self.group
+        split = x.reshape(batch, tokens, groups, self.group)
+        qkv = self.qkv(split).reshape(batch, tokens, groups, 3, self.heads, self.group // self.heads)
+        q, k, v = qkv.permute(3, 0, 2, 4, 1, 5).flatten(1, 3)  # each (B * groups * heads, N, G / heads)
+        # Written out, because heads are a few channels wide: torch's fused kernels do not take such heads, and its
+        # fallback spends a quarter of its time on looking for rows that are masked as a whole, which do not exist here.
+        scores = torch.bmm(q, k.transpose(1, 2)).unflatten(0, (-1, self.heads)) * (q.shape[-1] ** -0.5)
+        weights = (scores + self.distance_bias[:, self.distance]).softmax(dim=-1).flatten(0, 1)
+        weights = F.dropout(weights, self.dropout, self.training)
+        mixed = torch.bmm(weights, v).unflatten(0, (batch * groups, self.heads))
+        mixed = mixed.transpose(1, 2).reshape(batch, groups, tokens, self.group)
+        return self.out(mixed).transpose(1, 2).reshape(batch, tokens, width)
+
+
+class Block(nn.Module):
+    """Pre-norm attention and MLP, each modulated by the condition (AdaLN).
+
+    The modulation is a linear map that is zero at initialisation, so that an untrained block does not see the condition.
+    """
+
+    def __init__(
+        self, tokens: int, width: int, group: int, heads: int, mlp_ratio: float, dropout: float, condition: int
+    ) -> None:
+        super().__init__()
+        inner = round(width * mlp_ratio)
+        self.norms = nn.ModuleList(nn.LayerNorm(width, elementwise_affine=False) for _ in range(2))
+        self.attention = GroupAttention(tokens, group, heads, dropout)
+        self.mlp = nn.Sequential(nn.Linear(width, inner), nn.GELU(), nn.Dropout(dropout), nn.Linear(inner, width))
+        self.modulation = nn.Linear(condition, 4 * width)
+        nn.init.zeros_(self.modulation.weight)
+        nn.init.zeros_(self.modulation.bias)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        scale_a, shift_a, scale_m, shift_m = self.modulation(condition)[:, None].chunk(4, dim=-1)
+        x = x + self.attention(self.norms[0](x) * (1 + scale_a) + shift_a)
+        return x + self.mlp(self.norms[1](x) * (1 + scale_m) + shift_m)
+
+
+class PdeTransformer(nn.Module):
+    """Tokens -> increment of the tokens; exactly zero at initialisation.
+
+    Args:
+        tokens, dim: size of the latent space; `tokens` is divisible by 2^(len(depths) - 1).
+        num_conditions: scalars the model is conditioned on (dt and the PDE coefficients).
+        hidden: width W of all levels.
+        depths: blocks per level, finest first; all levels but the coarsest have as many again on the way up.
+        group, heads, mlp_ratio, dropout: see `Block`.
+    """
+
+    EMBEDDING = 16
+
+    def __init__(
+        self,
+        tokens: int,
+        dim: int,
+        num_conditions: int,
+        hidden: int,
+        depths: Sequence[int],
+        group: int,
+        heads: int,
+        mlp_ratio: float,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        self.embed_condition = nn.Sequential(nn.Linear(num_conditions, self.EMBEDDING), nn.SiLU())
+        self.embed = nn.Linear(dim, hidden)
+
+        def level(index: int) -> nn.ModuleList:
+            size = tokens // 2**index
+            return nn.ModuleList(
+                Block(size, hidden, group, heads, mlp_ratio, dropout, self.EMBEDDING) for _ in range(depths[index])
+            )
+
+        coarsest = len(depths) - 1
+        self.down = nn.ModuleList(level(index) for index in range(coarsest))
+        self.merge = nn.ModuleList(nn.Linear(2 * hidden, hidden) for _ in range(coarsest))
+        self.bottom = level(coarsest)
+        self.split = nn.ModuleList(nn.Linear(hidden, 2 * hidden) for _ in range(coarsest))
+        self.up = nn.ModuleList(level(index) for index in reversed(range(coarsest)))
+        self.norm = nn.LayerNorm(hidden)
+        self.head = nn.Linear(hidden, dim)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, z: Tensor, condition: Tensor) -> Tensor:
+        """Return f(z, condition): (B, N, D), (B, num_conditions) -> (B, N, D)."""
+        embedding = self.embed_condition(condition)
+        x = self.embed(z)
+        skips = []
+        for blocks, merge in zip(self.down, self.merge, strict=True):
+            for block in blocks:
+                x = block(x, embedding)
+            skips.append(x)
+            x = merge(x.reshape(x.shape[0], x.shape[1] // 2, -1))
+        for block in self.bottom:
+            x = block(x, embedding)
+        for blocks, split in zip(self.up, self.split, strict=True):
+            x = split(x).reshape(x.shape[0], 2 * x.shape[1], -1) + skips.pop()
+            for block in blocks:
+                x = block(x, embedding)
+        return self.head(self.norm(x))

@@ -1,0 +1,92 @@
+"""Weights on disk: `model.safetensors` beside a `config.json` that says how to build the model again."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import safetensors
+import safetensors.torch
+from torch import nn
+
+from ups.errors import ArtifactError
+from ups.models.codec import Codec
+from ups.models.corrector import ResidualCorrector
+from ups.models.operator import LatentOperator
+
+M = TypeVar("M", bound=nn.Module)
+
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
+KINDS: dict[str, Callable[..., nn.Module]] = {
+    "codec": Codec,
+    "latent_operator": LatentOperator,
+    "residual_corrector": ResidualCorrector,
+}
+
+
+def save_model(folder: Path, model: nn.Module, kind: str, arguments: dict[str, Any], fingerprint: str) -> None:
+    """Write weights and configuration into `folder`.
+
+    Args:
+        folder: existing folder.
+        model: the model; its parameters and persistent buffers are written as float32.
+        kind: key of `KINDS`.
+        arguments: keyword arguments that build the model again.
+        fingerprint: key of the stage execution that trained it.
+    """
+    state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    safetensors.torch.save_file(state, folder / WEIGHTS)
+    config = {"kind": kind, "arguments": arguments, "parameters": count_parameters(model), "fingerprint": fingerprint}
+    (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+
+
+def load_model(folder: Path, kind: str, map_location: str = "cpu") -> nn.Module:
+    """Build the model in `folder`, frozen and in evaluation mode.
+
+    Raises:
+        ArtifactError: if a file is missing, is no safetensors file, or holds another kind of model or other shapes.
+    """
+    config = read_config(folder)
+    if config.get("kind") != kind:
+        raise ArtifactError(f"{folder / CONFIG} describes a {config.get('kind')!r}, but a {kind!r} was expected")
+    model = KINDS[kind](**config["arguments"])
+    try:
+        model.load_state_dict(safetensors.torch.load_file(folder / WEIGHTS, device=map_location))
+    except FileNotFoundError:
+        raise ArtifactError(f"{folder / WEIGHTS} does not exist. Run `dvc repro {folder.name}`.") from None
+    except (safetensors.SafetensorError, RuntimeError) as error:
+        raise ArtifactError(f"{folder / WEIGHTS} does not fit its config.json: {error}") from None
+    return model.to(map_location).eval().requires_grad_(False)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    try:
+        config = json.loads((folder / CONFIG).read_text())
+    except FileNotFoundError:
+        raise ArtifactError(f"{folder / CONFIG} does not exist. Run `dvc repro {folder.name}`.") from None
+    except json.JSONDecodeError as error:
+        raise ArtifactError(f"{folder / CONFIG} is not valid JSON: {error}") from None
+    if not isinstance(config, dict):
+        raise ArtifactError(f"{folder / CONFIG} must hold an object, not {type(config).__name__}")
+    return config
+
+
+def save_skipped(folder: Path, reason: str) -> None:
+    """Write the files of a stage that trained nothing, so that later stages find them and see that it was skipped."""
+    safetensors.torch.save_file({}, folder / WEIGHTS)
+    (folder / CONFIG).write_text(json.dumps({"status": "skipped", "reason": reason}, indent=2) + "\n")
+
+
+def is_skipped(folder: Path) -> bool:
+    """Tell whether the stage that owns `folder` trained nothing."""
+    return read_config(folder).get("status") == "skipped"
+
+
+def weights_hash(folder: Path) -> str:
+    """Return the SHA-256 of the weights file."""
+    return hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
+
+
+def count_parameters(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())

@@ -1,0 +1,167 @@
+"""Write a resolved selection into the working tree's `params/base.yaml`, and take it back.
+
+DVC reads that one file, so what stands in it is what runs. A first-line comment says which selection it holds;
+the original waits in `.ups/base.yaml`, and resolving always starts from the original.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import shlex
+from collections.abc import Mapping, MutableMapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ups.errors import ParameterError
+from ups.parameters.files import BASE, read_yaml
+from ups.parameters.flat import MISSING, differences
+from ups.parameters.overlay import DEFAULT_PRESET, complete, resolve
+
+ORIGINAL = Path(".ups/base.yaml")
+_HEADER = re.compile(r"^# Selected by `ups params use (.*?)`; undo: `ups params use base` \(original: .*\)\n")
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What to resolve; see `ups.parameters.overlay.resolve` for the fields."""
+
+    variant: str | None = None
+    task: str | None = None
+    preset: str = DEFAULT_PRESET
+    seed: int | None = None
+
+    def resolve(self) -> dict[str, Any]:
+        return resolve(original_base(), self.task, self.variant, self.preset, self.seed)
+
+    def arguments(self) -> str:
+        """Return the arguments of `ups params use` that make this selection."""
+        words = [self.variant] if self.variant else ["base"]
+        for name, value in (("preset", self.preset), ("task", self.task), ("seed", self.seed)):
+            if value is not None and (name, value) != ("preset", DEFAULT_PRESET):
+                words += [f"--{name}", str(value)]
+        return shlex.join(words)
+
+
+def current() -> Selection | None:
+    """Return the selection that `params/base.yaml` says it holds; None if it is the original."""
+    match = _HEADER.match(_text(BASE))
+    if match is None:
+        return None
+    words = shlex.split(match.group(1))
+    options = dict(zip(words[1::2], words[2::2], strict=False))
+    return Selection(
+        variant=None if words[0] == "base" else words[0],
+        task=options.get("--task"),
+        preset=options.get("--preset", DEFAULT_PRESET),
+        seed=int(options["--seed"]) if "--seed" in options else None,
+    )
+
+
+def original_base() -> dict[str, Any]:
+    """Return the content of the original base file.
+
+    Raises:
+        ParameterError: if `params/base.yaml` holds a selection and the original is gone.
+    """
+    return read_yaml(_original_path())
+
+
+def use(selection: Selection) -> dict[str, tuple[Any, Any]]:
+    """Write a selection into `params/base.yaml`, its comments kept; the original is saved.
+
+    Returns: what now differs from the original.
+
+    Raises:
+        ParameterError: if the selection does not resolve, or if `params/base.yaml` was edited after the last `use`.
+    """
+    _refuse_to_lose_edits()
+    original_text = _text(_original_path())
+    changes = differences(complete(original_base()), selection.resolve())
+    made_by, undo = f"ups params use {selection.arguments()}", "ups params use base"
+    header = f"# Selected by `{made_by}`; undo: `{undo}` (original: {ORIGINAL})\n"
+    text = header + _edit(original_text, {key: after for key, (_, after) in changes.items()})
+    ORIGINAL.parent.mkdir(exist_ok=True)
+    _write(ORIGINAL, original_text)
+    _write(BASE, text)
+    return changes
+
+
+def restore() -> bool:
+    """Put the original base file back; returns whether there was anything to undo."""
+    if current() is None:
+        return False
+    _refuse_to_lose_edits()
+    os.replace(_original_path(), BASE)
+    return True
+
+
+def _refuse_to_lose_edits() -> None:
+    selection = current()
+    if selection is None:
+        return
+    edits = differences(selection.resolve(), complete(read_yaml(BASE)))
+    if edits:
+        listed = ", ".join(f"{key}: {before!r} -> {after!r}" for key, (before, after) in edits.items())
+        raise ParameterError(
+            f"{BASE} holds the selection '{selection.arguments()}' and was changed since, here or in the files under "
+            f"{BASE.parent} ({listed}). Going on would lose that: put it into a variant or into {ORIGINAL}, or drop it "
+            f"with `cp {ORIGINAL} {BASE}`."
+        )
+
+
+def _original_path() -> Path:
+    if current() is None:
+        return BASE
+    if not ORIGINAL.exists():
+        raise ParameterError(
+            f"{BASE} holds a selection made by `ups params use`, but the original it was made from, {ORIGINAL}, is "
+            f"gone. Get it back from git: `git checkout {BASE}`."
+        )
+    return ORIGINAL
+
+
+def _edit(text: str, changes: Mapping[str, Any]) -> str:
+    """Return the YAML text with the values at some dotted keys replaced, its comments and layout kept.
+
+    A value that the original leaves at its default is written only where it differs from that default: a section
+    whose values are unchanged stays as it was, and so do the results that DVC has cached for it.
+    """
+    from ruamel.yaml import YAML
+    from ruamel.yaml.comments import CommentedSeq
+
+    editor = YAML()
+    editor.width = 4096
+    editor.preserve_quotes = True
+    editor.representer.add_representer(type(None), lambda r, _: r.represent_scalar("tag:yaml.org,2002:null", "null"))
+    document = editor.load(text)
+    for key, value in changes.items():
+        *parents, name = key.split(".")
+        section: MutableMapping[str, Any] = document
+        for parent in parents:
+            section = section.setdefault(parent, {})
+        if value == MISSING:
+            del section[name]
+            continue
+        if isinstance(value, list):
+            value = CommentedSeq(value)
+            value.fa.set_flow_style()
+        section[name] = value
+    buffer = io.StringIO()
+    editor.dump(document, buffer)
+    return buffer.getvalue()
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ParameterError(f"{path} does not exist. Run the command in the project's folder.") from None
+
+
+def _write(path: Path, text: str) -> None:
+    fresh = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    fresh.write_text(text, encoding="utf-8")
+    os.replace(fresh, path)

@@ -1,0 +1,60 @@
+"""Publish what the working tree's pipeline produced to MLflow: once per pipeline fingerprint and store."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from ups import tracking
+from ups.pipeline import lock
+
+RECORD = Path(".ups/published.json")
+
+
+def publish() -> tracking.Link:
+    """Publish the pipeline in `dvc.lock`, or find the run that already holds it.
+
+    Raises:
+        ArtifactError: if `dvc.lock` does not describe the working tree.
+        TrackingError: if the tracking store cannot be reached; repeat later.
+    """
+    stages = lock.read_lock()
+    lock.check_current(stages)
+    store, fingerprint = tracking.store(), lock.fingerprint(stages)
+    known = _read().get(store, {}).get(fingerprint)
+    if known and tracking.is_finished(store, known["run_id"]):
+        return tracking.Link(store, known["run_id"], known["experiment_id"], was_there=True)
+
+    from ups.pipeline.collect import collect
+
+    link = tracking.log(collect(stages), store)
+    _remember(link, fingerprint)
+    return link
+
+
+def describe(link: tracking.Link) -> str:
+    """Return a sentence on where the run is and how to look at it."""
+    verb = "Already published" if link.was_there else "Published"
+    if link.store.startswith("http"):
+        place = f"{link.store}/#/experiments/{link.experiment_id}/runs/{link.run_id}"
+    else:
+        place = f"look at it with `mlflow ui --backend-store-uri {link.store}`"
+    return f"{verb} as MLflow run {link.run_id}: {place}"
+
+
+def _read() -> dict[str, dict[str, dict[str, str]]]:
+    try:
+        content = json.loads(RECORD.read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return {}  # only a shortcut: MLflow itself is asked
+    return content if isinstance(content, dict) else {}
+
+
+def _remember(link: tracking.Link, fingerprint: str) -> None:
+    content = _read()
+    content.setdefault(link.store, {})[fingerprint] = {"run_id": link.run_id, "experiment_id": link.experiment_id}
+    RECORD.parent.mkdir(exist_ok=True)
+    fresh = RECORD.with_name(f".{RECORD.name}.{os.getpid()}.tmp")
+    fresh.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    os.replace(fresh, RECORD)

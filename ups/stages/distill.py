@@ -1,0 +1,70 @@
+"""Distil operator and corrector into one network pass.
+
+dvc repro distill
+"""
+
+from pathlib import Path
+from typing import Any, cast
+
+from ups.data.latents import read_latents
+from ups.models.corrector import ResidualCorrector
+from ups.models.operator import LatentOperator
+from ups.models.teacher import Teacher
+from ups.models.weights import is_skipped, load_model, read_config
+from ups.parameters.distill import Distill
+from ups.parameters.section import Section
+from ups.stages.runner import Inputs, main
+from ups.stages.training import Execution, project_machine, skip
+from ups.training.student import StudentObjective
+
+NAME = "distill"
+INPUTS = {
+    "latents": "artifacts/encode_latents/latents.h5",
+    "operator": "artifacts/train_operator/model.safetensors",
+    "operator_config": "artifacts/train_operator/config.json",
+    "corrector": "artifacts/train_diffusion/model.safetensors",
+    "corrector_config": "artifacts/train_diffusion/config.json",
+}
+# A student may lose 5 % of one-step accuracy against its teacher.
+MAX_ERROR_RATIO = 1.05
+
+
+class Params(Section):
+    """What this stage reads of params/base.yaml."""
+
+    seed: int
+    distill: Distill
+
+
+def run(params: Params, inputs: Inputs, outputs: Path) -> dict[str, Any]:
+    """Train the student from the operator's weights; the metrics compare it with teacher and operator."""
+    if is_skipped(inputs["corrector"].parent):
+        return skip(NAME, outputs, "there is no corrector to distil")
+    if params.distill.optimization.epochs == 0:
+        return skip(NAME, outputs, "distill.optimization.epochs is 0")
+    machine = project_machine()
+    folders = {key: inputs[key].parent for key in ("operator", "corrector")}
+    operator = cast(LatentOperator, load_model(folders["operator"], "latent_operator")).to(machine.device)
+    corrector = cast(ResidualCorrector, load_model(folders["corrector"], "residual_corrector")).to(machine.device)
+    # The student is a network of its own: it starts from the operator's weights and leaves that file alone.
+    student = cast(LatentOperator, load_model(folders["operator"], "latent_operator")).requires_grad_(True)
+    train, validation = (read_latents(inputs["latents"], split).to(machine.device) for split in ("train", "validation"))
+    objective = StudentObjective(Teacher(operator, corrector), train, validation, params.distill.num_taus)
+    execution = Execution(NAME, params, inputs, outputs, machine)
+    trained = execution.train(
+        student, objective.loss, objective.validate, len(objective.train), params.distill.optimization
+    )
+    last = trained.history.rows[-1]
+    metrics = execution.finish(trained, "latent_operator", read_config(folders["operator"])["arguments"])
+    # Errors are compared as RMSE; the history holds mean squares.
+    ratio = (last["val_student_error"] / last["val_teacher_error"]) ** 0.5
+    return {
+        **metrics,
+        "error_over_teacher": ratio,
+        "keeps_teacher_accuracy": ratio <= MAX_ERROR_RATIO,
+        "distance_over_operator_distance": (last["val_loss"] / max(last["val_operator_distance"], 1e-30)) ** 0.5,
+    }
+
+
+if __name__ == "__main__":
+    main(NAME, Params, INPUTS, run)

@@ -1,0 +1,56 @@
+"""Encode every frame of every split once, so that later stages train on latents alone.
+
+dvc repro encode_latents
+"""
+
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+
+from ups.data.dataset import read_split
+from ups.data.fields import Split
+from ups.data.latents import create_latents, write_latents
+from ups.data.normalization import FieldNormalizer
+from ups.models.codec import Codec
+from ups.models.weights import load_model, weights_hash
+from ups.parameters.section import Section
+from ups.stages.runner import Inputs, main
+from ups.stages.training import project_machine
+
+NAME = "encode_latents"
+INPUTS = {
+    "dataset": "artifacts/prepare_data/dataset.h5",
+    "codec": "artifacts/train_codec/model.safetensors",
+    "codec_config": "artifacts/train_codec/config.json",
+}
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+
+
+class Params(Section):
+    """This stage has no parameters of its own."""
+
+
+def run(params: Params, inputs: Inputs, outputs: Path) -> dict[str, Any]:
+    """Write `latents.h5`; the metrics hold the size and the spread of the latents."""
+    machine = project_machine()
+    folder = inputs["codec"].parent
+    codec = cast(Codec, load_model(folder, "codec")).to(machine.device)
+    metrics: dict[str, Any] = {}
+    file = None
+    for split in SPLITS:
+        data = read_split(inputs["dataset"], split)
+        file = file or create_latents(outputs / "latents.h5", data.metadata, weights_hash(folder))
+        normalizer = FieldNormalizer(data.metadata, machine.device)
+        frames = data.fields.flatten(0, 1).split(1024)
+        with torch.no_grad():
+            tokens = torch.cat([codec.encode(normalizer.normalize(u.to(machine.device))).cpu() for u in frames])
+        write_latents(file, split, tokens.unflatten(0, data.fields.shape[:2]), data.coefficients)
+        metrics[split] = {"trajectories": len(data), "std": float(tokens.std())}
+    assert file is not None
+    file.close()
+    return metrics
+
+
+if __name__ == "__main__":
+    main(NAME, Params, INPUTS, run)

@@ -1,0 +1,156 @@
+"""Stage `evaluate`: forecasts of every model and baseline on the test split, against the truth.
+
+    python -m ups.stages.evaluate        (or: dvc repro evaluate)
+
+Reads the data set and all trained models (a skipped stage says so in its `config.json`), and for the figures the
+`history.csv` beside the weights, which says nothing that the weights do not depend on. Writes
+`metrics.json`, `per_trajectory.parquet`, `error_vs_time.csv`, `figures/*.png` and the self-contained `surrogate/`, and
+prints the results table.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ups.data.dataset import read_split
+from ups.data.fields import Trajectories
+from ups.evaluation import baselines, finite_volume, records
+from ups.evaluation.competition import compete
+from ups.evaluation.figures.gallery import draw_figures
+from ups.evaluation.protocols import Forecaster, Protocol
+from ups.evaluation.scores import Scores, reconstruction_scores, score
+from ups.evaluation.table import results_table
+from ups.inference.surrogate import Surrogate, load_surrogate
+from ups.models.fno import load_fno
+from ups.models.weights import is_skipped
+from ups.parameters.evaluate import Evaluate
+from ups.parameters.section import Section
+from ups.parameters.shared import Compute
+from ups.stages.runner import Inputs, main
+from ups.training.machine import Machine
+
+NAME = "evaluate"
+INPUTS = {
+    "data": "artifacts/prepare_data/dataset.h5",
+    "codec": "artifacts/train_codec/model.safetensors",
+    "codec_config": "artifacts/train_codec/config.json",
+    "operator": "artifacts/train_operator/model.safetensors",
+    "operator_config": "artifacts/train_operator/config.json",
+    "corrector": "artifacts/train_diffusion/model.safetensors",
+    "corrector_config": "artifacts/train_diffusion/config.json",
+    "corrector_metrics": "artifacts/train_diffusion/metrics.json",
+    "student": "artifacts/distill/model.safetensors",
+    "student_config": "artifacts/distill/config.json",
+    "fno": "artifacts/train_baseline/model.safetensors",
+    "fno_config": "artifacts/train_baseline/config.json",
+}
+SURROGATE = "assembled"
+REFERENCE = "operator"
+
+
+class Params(Section):
+    evaluate: Evaluate
+    compute: Compute
+
+
+def run(params: Params, inputs: Inputs, outputs: Path) -> dict[str, Any]:
+    settings, machine = params.evaluate, Machine.from_parameters(params.compute)
+    test, validation = (read_split(inputs["data"], split) for split in ("test", "validation"))
+    device = str(machine.device)
+    folders = {part: inputs[part].parent for part in ("codec", "operator", "corrector", "student")}
+    surrogate = load_surrogate(**folders, metadata=test.metadata).to(device)
+    models: dict[str, Forecaster] = {mode: surrogate.forecaster(mode) for mode in surrogate.modes}
+    if not is_skipped(inputs["fno"].parent):
+        models["fno"] = load_fno(inputs["fno"].parent, device).forecaster()
+    models |= _untrained(test)
+    choice: dict[str, Any] = {}
+    if finite_volume.applicable(test.metadata):
+        choice = compete(models[SURROGATE], SURROGATE, validation, _rolling(settings), settings, device)
+        for cells in choice["shown"]:
+            name = f"finite_volume_{cells}"
+            models[name] = finite_volume.forecaster(cells, test.metadata, settings.finite_volume.compile)
+    scores = {name: _score(name, forecaster, test, settings, device) for name, forecaster in models.items()}
+    metrics = _metrics(scores, test, surrogate, inputs["corrector_metrics"], choice, settings.batch_size, device)
+    records.write_records(outputs, scores, test)
+    candidates = [{**entry, "protocol": choice["protocol"]} for entry in choice.get("candidates", [])]
+    draw_figures(outputs / "figures", scores, test, metrics, _histories(inputs), SURROGATE, candidates)
+    surrogate.save(outputs / "surrogate")
+    print(results_table(metrics).text())
+    return metrics
+
+
+def _untrained(data: Trajectories) -> dict[str, Forecaster]:
+    simple: dict[str, Forecaster] = {
+        "persistence_initial": baselines.persistence_initial,
+        "persistence_last": baselines.persistence_last,
+        "spatial_mean": baselines.spatial_mean,
+    }
+    return simple | ({"exact_shift": baselines.exact_shift(data.metadata)} if baselines.shifts(data.metadata) else {})
+
+
+def _score(name: str, forecaster: Forecaster, data: Trajectories, settings: Evaluate, device: str) -> dict[str, Scores]:
+    results: dict[str, Scores] = {}
+    for protocol in settings.protocols:
+        print(f"{NAME}: {name}, {protocol} on {len(data)} test trajectories", file=sys.stderr)
+        results[protocol] = score(
+            forecaster,
+            data,
+            protocol,
+            batch_size=settings.batch_size,
+            horizons=settings.horizons,
+            correlation_threshold=settings.correlation_threshold,
+            num_examples=settings.panel_trajectories,
+            device=device,
+        )
+    return results
+
+
+def _metrics(
+    scores: dict[str, dict[str, Scores]],
+    test: Trajectories,
+    surrogate: Surrogate,
+    corrector: Path,
+    choice: dict[str, Any],
+    batch_size: int,
+    device: str,
+) -> dict[str, Any]:
+    metrics = records.nested_metrics(scores)
+    metrics["reconstruction"] = records.estimates(
+        reconstruction_scores(surrogate.reconstruct, test, batch_size, device)
+    )
+    metrics["paired_with_operator"] = records.paired_comparisons(scores, REFERENCE)
+    metrics["corrector"] = _gate(corrector)
+    metrics["trajectories"] = len(test)
+    if choice:
+        metrics["finite_volume_choice"] = choice
+    by_regime = records.metrics_by_regime(scores, test)
+    if by_regime:
+        metrics["regimes"] = by_regime
+    return metrics
+
+
+def _rolling(settings: Evaluate) -> Protocol:
+    """Return the protocol in which solvers compete: errors are to accumulate where a protocol lets them."""
+    order: tuple[Protocol, ...] = ("pdebench", "rollout_ic", "one_step")
+    return next(protocol for protocol in order if protocol in settings.protocols)
+
+
+def _gate(metrics: Path) -> dict[str, Any]:
+    """Return what the corrector's stage found on validation."""
+    found = json.loads(metrics.read_text())
+    return {key: found.get(key) for key in ("status", "explained_residual", "beats_zero_correction")}
+
+
+def _histories(inputs: Inputs) -> dict[str, pd.DataFrame]:
+    folders = [inputs[name].parent for name in ("codec", "operator", "corrector", "student", "fno")]
+    files = {folder.name: folder / "history.csv" for folder in folders}
+    return {stage: pd.read_csv(file) for stage, file in files.items() if file.is_file()}
+
+
+if __name__ == "__main__":
+    main(NAME, Params, INPUTS, run)

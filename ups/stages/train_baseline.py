@@ -1,0 +1,55 @@
+"""Train the learned baseline: a Fourier neural operator of the surrogate's size on the same data.
+
+dvc repro train_baseline
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ups.data.dataset import read_split
+from ups.models.fno import KIND, fno_of_size, real_parameters
+from ups.models.weights import read_config
+from ups.parameters.section import Section
+from ups.parameters.train_baseline import TrainBaseline
+from ups.stages.runner import Inputs, main
+from ups.stages.training import Execution, project_machine, skip
+from ups.training.fields import FieldStepObjective
+
+NAME = "train_baseline"
+INPUTS = {
+    "dataset": "artifacts/prepare_data/dataset.h5",
+    "codec_config": "artifacts/train_codec/config.json",
+    "operator_config": "artifacts/train_operator/config.json",
+}
+
+
+class Params(Section):
+    """What this stage reads of params/base.yaml."""
+
+    seed: int
+    train_baseline: TrainBaseline
+
+
+def run(params: Params, inputs: Inputs, outputs: Path) -> dict[str, Any]:
+    """Train on the fields; the configurations of codec and operator are read for their size only."""
+    settings = params.train_baseline
+    if settings.optimization.epochs == 0:
+        return skip(NAME, outputs, "train_baseline.optimization.epochs is 0")
+    machine = project_machine()
+    train, validation = (read_split(inputs["dataset"], split).to(machine.device) for split in ("train", "validation"))
+    size = settings.num_parameters or sum(
+        read_config(inputs[key].parent)["parameters"] for key in ("codec_config", "operator_config")
+    )
+    torch.manual_seed(params.seed)
+    model = fno_of_size(size, settings.modes, settings.layers, train.metadata)
+    objective = FieldStepObjective(train, validation)
+    execution = Execution(NAME, params, inputs, outputs, machine)
+    trained = execution.train(model, objective.loss, objective.validate, len(objective), settings.optimization)
+    metrics = execution.finish(trained, KIND, model.arguments)
+    return {**metrics, "parameters": real_parameters(trained.model), "size_of_surrogate": size}
+
+
+if __name__ == "__main__":
+    main(NAME, Params, INPUTS, run)

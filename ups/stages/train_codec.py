@@ -1,0 +1,69 @@
+"""Train the codec: fields <-> latent tokens.
+
+dvc repro train_codec            # or, without DVC: python -m ups.stages.train_codec
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ups.data.dataset import read_split
+from ups.data.normalization import FieldNormalizer
+from ups.errors import ParameterError
+from ups.models.codec import Codec
+from ups.parameters.section import Section
+from ups.parameters.shared import Latent
+from ups.parameters.train_codec import TrainCodec
+from ups.stages.runner import Inputs, main
+from ups.stages.training import Execution, project_machine
+from ups.training.codec import CodecObjective
+
+NAME = "train_codec"
+INPUTS = {"dataset": "artifacts/prepare_data/dataset.h5"}
+
+
+class Params(Section):
+    """What this stage reads of params/base.yaml."""
+
+    seed: int
+    latent: Latent
+    train_codec: TrainCodec
+
+
+def run(params: Params, inputs: Inputs, outputs: Path) -> dict[str, Any]:
+    """Train on single frames; the metrics hold the reconstruction nRMSE on train and validation."""
+    machine = project_machine()
+    train, validation = (read_split(inputs["dataset"], split).to(machine.device) for split in ("train", "validation"))
+    grid = train.metadata.grid
+    if grid.rank != 1 or not all(grid.periodic):
+        raise ParameterError(
+            f"the grid codec takes one periodic axis, but {inputs['dataset']} has a grid of {grid.points} points, "
+            f"periodic: {grid.periodic}. Choose 1-D periodic data."
+        )
+    normalizer = FieldNormalizer(train.metadata, machine.device)
+    arguments = {
+        "channels": len(train.metadata.channels),
+        "points": grid.points[0],
+        "tokens": params.latent.tokens,
+        "dim": params.latent.dim,
+        "encoder": params.train_codec.encoder.model_dump(),
+        "decoder": params.train_codec.decoder.model_dump(),
+    }
+    torch.manual_seed(params.seed)
+    objective = CodecObjective(
+        normalizer.normalize(train.fields).flatten(0, 1),
+        normalizer.normalize(validation.fields).flatten(0, 1),
+        normalizer.mean / normalizer.std,
+        params.train_codec.inverse_losses,
+    )
+    execution = Execution(NAME, params, inputs, outputs, machine)
+    trained = execution.train(
+        Codec(**arguments), objective.loss, objective.validate, len(objective.train), params.train_codec.optimization
+    )
+    metrics = execution.finish(trained, "codec", arguments)
+    return {**metrics, "reconstruction_nrmse": metrics["val_loss"]}
+
+
+if __name__ == "__main__":
+    main(NAME, Params, INPUTS, run)

@@ -1,0 +1,76 @@
+"""Train the corrector on the residual of the frozen operator, and say whether it pays.
+
+dvc repro train_diffusion
+"""
+
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+
+from ups.data.latents import read_latents
+from ups.models.corrector import ResidualCorrector
+from ups.models.operator import LatentOperator
+from ups.models.weights import load_model
+from ups.parameters.section import Section
+from ups.parameters.train_diffusion import TrainDiffusion
+from ups.stages.runner import Inputs, main
+from ups.stages.training import Execution, project_machine, skip
+from ups.training.corrector import ResidualObjective, Residuals
+
+NAME = "train_diffusion"
+INPUTS = {
+    "latents": "artifacts/encode_latents/latents.h5",
+    "operator": "artifacts/train_operator/model.safetensors",
+    "operator_config": "artifacts/train_operator/config.json",
+}
+
+
+class Params(Section):
+    """What this stage reads of params/base.yaml."""
+
+    seed: int
+    train_diffusion: TrainDiffusion
+
+
+def run(params: Params, inputs: Inputs, outputs: Path) -> dict[str, Any]:
+    """Train the corrector; `beats_zero_correction` in the metrics is the gate for using it."""
+    settings = params.train_diffusion
+    if settings.optimization.epochs == 0:
+        return {**skip(NAME, outputs, "train_diffusion.optimization.epochs is 0"), "beats_zero_correction": False}
+    machine = project_machine()
+    train, validation = (read_latents(inputs["latents"], split).to(machine.device) for split in ("train", "validation"))
+    operator = cast(LatentOperator, load_model(inputs["operator"].parent, "latent_operator")).to(machine.device)
+    residuals = [Residuals(operator, latents) for latents in (train, validation)]
+    arguments = {
+        "dim": train.tokens.shape[-1],
+        "hidden": settings.hidden,
+        "depth": settings.depth,
+        "zero_init": settings.zero_init,
+    }
+    torch.manual_seed(params.seed)
+    corrector = ResidualCorrector(**arguments).to(machine.device)
+    spread = residuals[0].residual.square().mean((0, 1)).sqrt().clamp_min(1e-12)
+    corrector.set_statistics(
+        operator.mean, operator.std, spread if settings.standardize_residual else torch.ones_like(spread)
+    )
+    objective = ResidualObjective(*residuals, settings.losses, settings.tau, settings.tau_bins)
+    execution = Execution(NAME, params, inputs, outputs, machine)
+    trained = execution.train(
+        corrector, objective.loss, objective.validate, len(objective.train), settings.optimization
+    )
+    last = trained.history.rows[-1]
+    metrics = execution.finish(trained, "residual_corrector", arguments)
+    pays = last["val_explained"] > 0
+    if not pays:
+        print(f"{NAME}: the corrector does not beat the zero correction on validation; the surrogate leaves it out")
+    return {
+        **metrics,
+        "zero_correction_loss": last["val_zero_correction"],
+        "explained_residual": last["val_explained"],
+        "beats_zero_correction": pays,
+    }
+
+
+if __name__ == "__main__":
+    main(NAME, Params, INPUTS, run)

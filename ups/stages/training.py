@@ -1,0 +1,82 @@
+"""What the training stages share around the loop: the machine, resuming, weights, and the summary of a training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+from torch import nn
+
+from ups.models.weights import count_parameters, save_model, save_skipped
+from ups.parameters.files import BASE, read_yaml, validate_section
+from ups.parameters.section import Optimization, Section
+from ups.parameters.shared import Compute
+from ups.training.checkpoint import Checkpoint, fingerprint
+from ups.training.history import History
+from ups.training.loop import LossFunction, Trained, Validation, train
+from ups.training.machine import Machine
+from ups.training.monitors import overfitting
+
+M = TypeVar("M", bound=nn.Module)
+
+
+def project_machine() -> Machine:
+    """Set up this process for the `compute` section of params/base.yaml and return the machine."""
+    return Machine.from_parameters(validate_section(Compute, read_yaml(BASE)["compute"]))
+
+
+class Execution:
+    """One execution of a training stage: what makes it unique and where it writes.
+
+    Args:
+        stage: name of the stage.
+        params: its parameters, with a `seed`.
+        inputs: the files it reads; their content is part of the execution's fingerprint.
+        outputs: folder it writes into.
+        machine: where it runs.
+    """
+
+    def __init__(self, stage: str, params: Section, inputs: dict[str, Path], outputs: Path, machine: Machine) -> None:
+        self.stage, self.outputs, self.machine = stage, outputs, machine
+        self.seed: int = params.seed  # type: ignore[attr-defined]
+        self.fingerprint = fingerprint(stage, params, inputs.values())
+        self.checkpoint = Checkpoint(stage, self.fingerprint)
+
+    def train(
+        self, model: M, loss: LossFunction, validate: Validation, num_samples: int, optimization: Optimization
+    ) -> Trained[M]:
+        """Run the training loop, going on from this execution's last epoch if it was interrupted."""
+        return train(
+            model.to(self.machine.device),
+            loss,
+            validate,
+            num_samples,
+            optimization,
+            seed=self.seed,
+            machine=self.machine,
+            history=History(self.outputs / "history.csv"),
+            checkpoint=self.checkpoint,
+            label=self.stage,
+        )
+
+    def finish(self, trained: Trained[M], kind: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Write the weights, drop the checkpoint and return the metrics every training reports."""
+        save_model(self.outputs, trained.model, kind, arguments, self.fingerprint)
+        self.checkpoint.delete()
+        last = trained.history.rows[-1]
+        return {
+            "status": "trained",
+            "train_loss": last["train_loss"],
+            "val_loss": last["val_loss"],
+            "parameters": count_parameters(trained.model),
+            "updates": trained.updates,
+            "skipped_updates": sum(trained.history.column("skipped_updates")),
+            "overfitting": overfitting(trained.history.column("train_loss"), trained.history.column("val_loss")),
+        }
+
+
+def skip(stage: str, outputs: Path, reason: str) -> dict[str, str]:
+    """Write the outputs of a stage that has nothing to train, say so, and return its metrics."""
+    print(f"{stage}: skipped, {reason}")
+    save_skipped(outputs, reason)
+    return {"status": "skipped", "reason": reason}

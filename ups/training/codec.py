@@ -1,0 +1,93 @@
+"""What the codec is trained on: reconstruction and the two inverse losses.
+
+Shapes: B frames, C field channels, X grid points, N tokens, D latent width, Q query points.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from ups.models.codec import Codec
+from ups.parameters.train_codec import InverseLosses
+from ups.training.loop import Progress
+from ups.training.losses import Term, Terms, mse, relative_square
+
+
+def inverse_weight(epoch: int, settings: InverseLosses) -> float:
+    """Return the weight of the inverse losses in an epoch (counted from 0).
+
+    0 for the first W epochs, a ramp over the next W, then min(weight, max_weight).
+    """
+    top = min(settings.weight, settings.max_weight)
+    warmup = settings.warmup_epochs
+    if epoch < warmup:
+        return 0.0
+    if epoch >= 2 * warmup:
+        return top
+    share = (epoch - warmup) / warmup
+    return top * (share if settings.ramp == "linear" else 0.5 * (1 - math.cos(math.pi * share)))
+
+
+def query_points(points: int, settings: InverseLosses, generator: torch.Generator) -> Tensor:
+    """Return indices of distinct grid points to query, (Q,); Q is `num_queries`, or half of a smaller grid.
+
+    `uniform` draws from the whole grid, `stratified` one point from each of Q blocks of equal length.
+    """
+    count = min(settings.num_queries, points // 2)
+    device = generator.device
+    if settings.query_sampling == "uniform":
+        return torch.randperm(points, generator=generator, device=device)[:count]
+    edges = torch.arange(count + 1, device=device) * points // count
+    width = edges[1:] - edges[:-1]
+    return edges[:-1] + (torch.rand(count, generator=generator, device=device) * width).long()
+
+
+class CodecObjective:
+    """Loss and validation of the codec on normalised frames.
+
+    Terms:
+        reconstruction: mean over frames of MSE(decode(encode(u)), u) / mean(u^2).
+        inverse_encoding: MSE(decode(encode(u), x_q), u(x_q)) at query points x_q, through the any-point path.
+        inverse_decoding: MSE(encode(decode(z)), stopgrad z), on the full grid.
+
+    Args:
+        train, validation: frames in normalised units, (B, C, X).
+        offset: mean / deviation of the normalisation, (C, 1): added back where an error is taken relative to the
+            physical field, whose mean is not removed.
+        settings: weight and curriculum of the inverse losses.
+    """
+
+    def __init__(self, train: Tensor, validation: Tensor, offset: Tensor, settings: InverseLosses) -> None:
+        self.train, self.validation, self.offset, self.settings = train, validation, offset, settings
+        points = train.shape[-1]
+        self.positions = (torch.arange(points, device=train.device) + 0.5) / points
+
+    def loss(self, codec: Codec, indices: Tensor, progress: Progress, generator: torch.Generator) -> Terms:
+        u = self.train[indices]
+        z = codec.encode(u)
+        decoded = codec.decode(z)
+        terms = {"reconstruction": Term(relative_square(decoded + self.offset, u + self.offset))}
+        weight = inverse_weight(progress.epoch, self.settings)
+        if weight and progress.update % self.settings.frequency == 0:
+            queries = query_points(u.shape[-1], self.settings, generator)
+            at_queries = codec.decode_at(z, self.positions[queries])
+            terms["inverse_encoding"] = Term(mse(at_queries, u[..., queries]), weight)
+            terms["inverse_decoding"] = Term(mse(codec.encode(decoded), z.detach()), weight)
+        return terms
+
+    def validate(self, codec: Codec) -> dict[str, float]:
+        """Return the reconstruction nRMSE of physical fields on as many training as validation frames."""
+        count = len(self.validation)
+        stride = max(1, len(self.train) // count)
+        return {
+            "train_loss": self._nrmse(codec, self.train[::stride][:count]),
+            "val_loss": self._nrmse(codec, self.validation),
+        }
+
+    def _nrmse(self, codec: Codec, frames: Tensor) -> float:
+        ratios = []
+        for u in frames.split(1024):
+            error = (codec.decode(codec.encode(u)) - u).flatten(1).square().mean(1)
+            ratios.append((error / (u + self.offset).flatten(1).square().mean(1).clamp_min(1e-12)).sqrt())
+        return float(torch.cat(ratios).mean())

@@ -1,0 +1,114 @@
+"""What the corrector is trained on: the residual of the frozen operator's one-step prediction.
+
+Shapes: S samples, N tokens, D latent width.
+"""
+
+import torch
+from torch import Tensor
+from torch.distributions import Beta
+
+from ups.data.latents import Latents
+from ups.models.corrector import ResidualCorrector
+from ups.models.operator import LatentOperator
+from ups.parameters.train_diffusion import CorrectorLosses, TauSampling
+from ups.training.loop import Progress
+from ups.training.losses import Term, Terms, mse, relative, spectral
+from ups.training.operator import Pairs
+
+
+def sample_tau(count: int, sampling: TauSampling, generator: torch.Generator) -> Tensor:
+    """Draw diffusion times in (0, 1), shape (count,).
+
+    `uniform`: U(0, 1). `beta`: Beta(alpha, beta) as the ratio of two gamma variates, X / (X + Y).
+    """
+    device = generator.device
+    if sampling.name == "uniform":
+        return torch.rand(count, generator=generator, device=device)
+    shapes = torch.tensor([sampling.alpha, sampling.beta], device=device).expand(count, 2)
+    # torch.distributions draws from the global stream only; torch._standard_gamma takes a generator.
+    gammas = torch._standard_gamma(shapes.contiguous(), generator=generator)
+    return gammas[:, 0] / gammas.sum(dim=1)
+
+
+def beta_moments(sampling: TauSampling) -> tuple[float, float]:
+    """Return mean and variance of Beta(alpha, beta)."""
+    law = Beta(torch.tensor(float(sampling.alpha)), torch.tensor(float(sampling.beta)))
+    return float(law.mean), float(law.variance)
+
+
+class Residuals:
+    """All one-step predictions of the frozen operator from true frames, and what they lack.
+
+    Attributes:
+        predicted: z_hat, (S, N, D).
+        residual: z - z_hat, (S, N, D).
+    """
+
+    def __init__(self, operator: LatentOperator, latents: Latents) -> None:
+        pairs = Pairs(latents)
+        predicted, residual = [], []
+        with torch.no_grad():
+            for indices in torch.arange(len(pairs), device=latents.tokens.device).split(2048):
+                frames, coefficients = pairs.window(indices, 1)
+                z_hat = operator(frames[:, 0], coefficients)
+                predicted.append(z_hat)
+                residual.append(frames[:, 1] - z_hat)
+        self.predicted, self.residual = torch.cat(predicted), torch.cat(residual)
+
+    def __len__(self) -> int:
+        return len(self.predicted)
+
+
+class ResidualObjective:
+    """Loss and validation of the `residual` objective, in units of the training residual's deviation per channel.
+
+    In these units the zero correction scores MSE(0, residual) of about 1 on the training split. Terms: `mse`;
+    `spectral` and `relative` on the corrected latents.
+    """
+
+    def __init__(
+        self, train: Residuals, validation: Residuals, losses: CorrectorLosses, sampling: TauSampling, tau_bins: int
+    ) -> None:
+        self.train, self.validation = train, validation
+        self.losses, self.sampling, self.tau_bins = losses, sampling, tau_bins
+
+    def loss(
+        self, corrector: ResidualCorrector, indices: Tensor, progress: Progress, generator: torch.Generator
+    ) -> Terms:
+        z_hat, residual = self.train.predicted[indices], self.train.residual[indices]
+        tau = sample_tau(len(indices), self.sampling, generator)
+        scale = corrector.scale
+        correction = corrector(z_hat, tau)
+        terms = {"mse": Term(mse(correction / scale, residual / scale))}
+        corrected, target = (z_hat + correction) / scale, (z_hat + residual) / scale
+        if self.losses.spectral:
+            terms["spectral"] = Term(spectral(corrected, target), self.losses.spectral)
+        if self.losses.relative:
+            terms["relative"] = Term(relative(corrected, target), self.losses.relative)
+        return terms
+
+    def validate(self, corrector: ResidualCorrector) -> dict[str, float]:
+        """Return, on train and validation: the MSE alone, the zero correction's, and the explained residual.
+
+        `*_explained` = 1 - MSE / MSE(0, residual); below 0 the corrector does harm. `val_loss_tau_*` is the MSE where
+        tau lies in one of `tau_bins` equal bins.
+        """
+        count = len(self.validation)
+        row: dict[str, float] = {}
+        for name, data in (("train", self.train), ("val", self.validation)):
+            errors, zeros = self._errors(corrector, data, count, 0.5)
+            row[f"{name}_loss"] = errors
+            row[f"{name}_zero_correction"] = zeros
+            row[f"{name}_explained"] = 1 - errors / zeros
+        for index in range(self.tau_bins):
+            middle = (index + 0.5) / self.tau_bins
+            row[f"val_loss_tau_{index}"] = self._errors(corrector, self.validation, 512, middle)[0]
+        return row
+
+    @staticmethod
+    def _errors(corrector: ResidualCorrector, data: Residuals, count: int, tau: float) -> tuple[float, float]:
+        stride = max(1, len(data) // count)
+        z_hat, residual = data.predicted[::stride], data.residual[::stride]
+        correction = corrector(z_hat, torch.full((len(z_hat),), tau, device=z_hat.device))
+        scale = corrector.scale
+        return float(mse(correction / scale, residual / scale)), float((residual / scale).square().mean())

@@ -1,0 +1,196 @@
+"""The one training loop. All trained stages call it with a loss function and a validation function."""
+
+from __future__ import annotations
+
+import copy
+import math
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from ups.errors import TrainingError
+from ups.parameters.section import Optimization
+from ups.training.checkpoint import Checkpoint
+from ups.training.ema import EMA
+from ups.training.history import History
+from ups.training.losses import Terms, total
+from ups.training.machine import Machine
+from ups.training.monitors import GradientMonitor, check_gradients_exist
+from ups.training.sampling import Shuffle, noise_generator
+from ups.training.schedule import learning_rate
+
+M = TypeVar("M", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a training stands.
+
+    Attributes:
+        update: number of updates done.
+        epoch: number of epochs done.
+        total: number of updates of the whole training.
+    """
+
+    update: int
+    epoch: int
+    total: int
+
+    @property
+    def fraction(self) -> float:
+        return self.update / self.total
+
+
+# (model, sample indices, progress, generator) -> loss terms
+LossFunction = Callable[[Any, Tensor, Progress, torch.Generator], Terms]
+# model with averaged weights -> numbers for the epoch's row; must contain "train_loss" and "val_loss"
+Validation = Callable[[Any], dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Trained(Generic[M]):
+    """A finished training: the averaged model in evaluation mode, its history, and what it cost."""
+
+    model: M
+    history: History
+    updates: int
+    seconds: float
+
+
+def train(
+    model: M,
+    loss: LossFunction,
+    validate: Validation,
+    num_samples: int,
+    optimization: Optimization,
+    *,
+    seed: int,
+    machine: Machine,
+    history: History,
+    checkpoint: Checkpoint,
+    label: str,
+) -> Trained[M]:
+    """Train `model` and return its moving average.
+
+    Args:
+        model: on the machine's device.
+        loss: terms of the loss on a micro-batch of sample indices; weights are applied here.
+        validate: called after each epoch with the averaged model in evaluation mode.
+        num_samples: number of training samples the indices refer to.
+        optimization: lengths, learning rate, clipping, averaging.
+        seed: everything random follows from it and the update number, so a resumed training equals an uninterrupted one.
+        history, checkpoint: where each epoch is logged and kept.
+        label: shown in front of each line.
+
+    Raises:
+        TrainingError: on a non-finite loss, too many exploding updates, or a term without gradient.
+    """
+    per_epoch = optimization.updates_per_epoch or math.ceil(num_samples / optimization.pairs_per_update)
+    updates = optimization.epochs * per_epoch
+    shuffle = Shuffle(num_samples, optimization.pairs_per_update, seed)
+    optimizer = torch.optim.AdamW(
+        model.parameters(),
+        lr=optimization.learning_rate,
+        betas=optimization.betas,
+        weight_decay=optimization.weight_decay,
+    )
+    ema = EMA(model, optimization.ema_decay)
+    averaged = copy.deepcopy(model)
+    monitor = GradientMonitor(optimization.max_skipped_updates)
+    forward = machine.compiled(model)
+    checked: set[str] = set()
+    start, seconds = _resume(checkpoint, model, optimizer, ema, history)
+    bar = tqdm(total=updates, initial=start * per_epoch, desc=label, disable=not sys.stderr.isatty(), leave=False)
+
+    for epoch in range(start, optimization.epochs):
+        model.train()
+        began = time.perf_counter()
+        sums: dict[str, Tensor] = {}
+        for update in range(epoch * per_epoch, (epoch + 1) * per_epoch):
+            torch.manual_seed(seed + update)  # dropout draws from the global stream
+            generator = noise_generator(seed, update, machine.device)
+            progress = Progress(update, epoch, updates)
+            rate = learning_rate(update, updates, optimization)
+            optimizer.zero_grad(set_to_none=True)
+            for indices in shuffle.indices(update).to(machine.device).chunk(optimization.micro_batches):
+                with machine.autocast():
+                    terms = loss(forward, indices, progress, generator)
+                    value = total(terms)
+                _check(label, epoch, update, terms, value, model, checked)
+                (value / optimization.micro_batches).backward()
+                for name, term in terms.items():
+                    share = term.value.detach() / optimization.micro_batches
+                    sums[name] = sums[name] + share if name in sums else share
+            limit = optimization.gradient_clip or math.inf
+            norm = float(nn.utils.clip_grad_norm_(model.parameters(), limit))
+            if monitor.accepts(norm):
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
+                optimizer.step()
+                ema.update(model)
+            bar.update()
+        averaged.load_state_dict(model.state_dict())
+        ema.copy_to(averaged, model)
+        averaged.eval()
+        with torch.no_grad():
+            results = validate(averaged)
+        seconds += time.perf_counter() - began
+        terms_row = {f"loss_{name}": float(value) / per_epoch for name, value in sums.items()}
+        row = {"epoch": epoch + 1, "updates": (epoch + 1) * per_epoch, "learning_rate": rate}
+        history.append({**row, **terms_row, **results, **monitor.flush(), "seconds": round(seconds, 3)})
+        checkpoint.save(
+            {
+                "epoch": epoch + 1,
+                "seconds": seconds,
+                "model": model.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "ema": ema.state_dict(),
+                "history": history.rows,
+            }
+        )
+        line = f"{label}: epoch {epoch + 1}/{optimization.epochs}, " + ", ".join(
+            f"{name} {value:.3e}" for name, value in results.items() if name in ("train_loss", "val_loss")
+        )
+        bar.write(f"{line}, {seconds:.0f} s", file=sys.stderr)
+    bar.close()
+    averaged.load_state_dict(model.state_dict())
+    ema.copy_to(averaged, model)
+    return Trained(averaged.eval().requires_grad_(False), history, updates, seconds)
+
+
+def _resume(
+    checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer, ema: EMA, history: History
+) -> tuple[int, float]:
+    """Load the checkpoint of this very training, if there is one; return finished epochs and their seconds."""
+    state = checkpoint.load()
+    if state is None:
+        return 0, 0.0
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    ema.load_state_dict(state["ema"])
+    history.rows = state["history"]
+    history.write()
+    print(f"resumed after epoch {state['epoch']} from {checkpoint.path}", file=sys.stderr)
+    return state["epoch"], state["seconds"]
+
+
+def _check(
+    label: str, epoch: int, update: int, terms: Terms, value: Tensor, model: nn.Module, checked: set[str]
+) -> None:
+    """Stop on a non-finite loss; look at the gradient of each term the first time its weight is positive."""
+    if not bool(torch.isfinite(value)):
+        named = ", ".join(f"{name} = {float(term.value):.3g}" for name, term in terms.items())
+        raise TrainingError(
+            f"{label}: the loss is not finite in epoch {epoch + 1}, update {update + 1} ({named}). Lower the learning "
+            "rate, or look at the data with the audit of prepare_data."
+        )
+    fresh = {name: term for name, term in terms.items() if term.weight and name not in checked}
+    if fresh:
+        check_gradients_exist([(name, term.value) for name, term in fresh.items()], model)
+        checked.update(fresh)

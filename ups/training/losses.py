@@ -1,0 +1,48 @@
+"""Loss terms on latent tokens. Each is a plain mean; weights and sums belong to the training loop.
+
+Shapes: B batch, N tokens, D latent width.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Term:
+    """One term of a loss: its unweighted value and its weight."""
+
+    value: Tensor
+    weight: float = 1.0
+
+
+Terms = dict[str, Term]
+
+
+def total(terms: Terms) -> Tensor:
+    """Return the weighted sum of all terms."""
+    return torch.stack([term.value * term.weight for term in terms.values() if term.weight]).sum()
+
+
+def mse(predicted: Tensor, target: Tensor) -> Tensor:
+    """mean((p - t)^2) over all entries."""
+    return (predicted - target).square().mean()
+
+
+def relative(predicted: Tensor, target: Tensor) -> Tensor:
+    """mean over samples of rms(p - t) / rms(t), each over tokens and channels."""
+    error = (predicted - target).flatten(1).square().mean(1).clamp_min(1e-20).sqrt()
+    return (error / target.flatten(1).square().mean(1).sqrt().clamp_min(1e-8)).mean()
+
+
+def spectral(predicted: Tensor, target: Tensor) -> Tensor:
+    """mean((|F p| - |F t|)^2), F the orthonormal Fourier transform over tokens: a mismatch of amplitudes only."""
+    amplitudes = [torch.fft.rfft(z.float(), dim=1, norm="ortho").abs() for z in (predicted, target)]
+    return (amplitudes[0] - amplitudes[1]).square().mean()
+
+
+def relative_square(predicted: Tensor, target: Tensor) -> Tensor:
+    """mean over samples of mean((p - t)^2) / mean(t^2), the square of the nRMSE of each sample."""
+    error = (predicted - target).flatten(1).square().mean(1)
+    return (error / target.flatten(1).square().mean(1).clamp_min(1e-12)).mean()

@@ -1,0 +1,61 @@
+"""Where and in which precision a computation runs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from ups.errors import ParameterError
+from ups.parameters.shared import Compute
+from ups.training.memory import keep_freed_memory
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A device and how to use it.
+
+    Attributes:
+        device: where tensors live.
+        precision: "fp32", or "bf16" for mixed precision by autocast (weights and losses stay float32).
+        compile: whether training steps go through `torch.compile`.
+    """
+
+    device: torch.device
+    precision: str = "fp32"
+    compile: bool = False
+
+    @classmethod
+    def from_parameters(cls, compute: Compute) -> Machine:
+        """Set up the process for `compute` and return the machine.
+
+        Raises:
+            ParameterError: if CUDA is asked for and there is none.
+        """
+        available = torch.cuda.is_available()
+        if compute.device == "cuda" and not available:
+            raise ParameterError(
+                "compute.device = 'cuda', but torch finds no CUDA device. Use compute.device: auto or cpu."
+            )
+        if compute.num_threads is not None:
+            torch.set_num_threads(compute.num_threads)
+        if compute.deterministic:
+            # cuBLAS needs this set before its first call to be deterministic; it is ignored on the CPU.
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(compute.deterministic)
+        keep_freed_memory()
+        use_cuda = available and compute.device != "cpu"
+        return cls(torch.device("cuda" if use_cuda else "cpu"), compute.precision, compute.compile)
+
+    def autocast(self) -> contextlib.AbstractContextManager[Any]:
+        if self.precision == "bf16":
+            return torch.autocast(self.device.type, dtype=torch.bfloat16)
+        return contextlib.nullcontext()
+
+    def compiled(self, model: nn.Module) -> Callable[..., Any]:
+        return torch.compile(model) if self.compile else model
