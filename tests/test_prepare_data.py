@@ -1,6 +1,8 @@
 """The stages `simulate` and `prepare_data`, from a parameter file to the files of the next stage."""
 
+import errno
 import json
+from collections import namedtuple
 
 import h5py
 import numpy as np
@@ -13,6 +15,7 @@ from ups.data.cole_hopf import cole_hopf
 from ups.data.dataset import DatasetWriter, read_metadata, read_split
 from ups.data.initial_conditions import cell_centres, draw
 from ups.data.simulation import relative_error
+from ups.data.write_errors import plain_write_errors
 from ups.errors import ArtifactError, DataError, ParameterError
 from ups.stages import prepare_data, simulate
 from ups.stages.runner import execute
@@ -205,6 +208,31 @@ def test_what_prepare_data_refuses(project):
     refuses(DataError, "constant over the training split", still, prepare_data__min_distance=1e-6)
     with pytest.raises(ArtifactError, match=r"data/none.h5 does not exist"):
         project(prepare_data, data__path="data/none.h5")
+
+
+@pytest.mark.parametrize("stage", [simulate, prepare_data])
+def test_a_full_disk(project, tmp_path, monkeypatch, stage):
+    project(simulate)
+    project(prepare_data)
+    before = {path: path.read_bytes() for path in (tmp_path / "artifacts").rglob("*") if path.is_file()}
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr("ups.data.write_errors.shutil.disk_usage", lambda _: usage(10, 10, 1000))
+    with pytest.raises(OSError, match="No space left") as caught:
+        project(stage)
+    assert caught.value.errno == errno.ENOSPC
+    assert f".{stage.NAME}." in caught.value.filename
+    assert {path: path.read_bytes() for path in (tmp_path / "artifacts").rglob("*") if path.is_file()} == before
+
+
+def test_failed_writes_are_ordinary_errors():
+    message = (
+        "Can't write data (file write failed: time = Sat\n, errno = 28, error message = 'No space left on device')"
+    )
+    with pytest.raises(OSError, match="No space left") as caught, plain_write_errors(simulate.Path("a/b.h5")):
+        raise OSError(message)
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, "a/b.h5")
+    with pytest.raises(OSError, match="something else"), plain_write_errors(simulate.Path("a/b.h5")):
+        raise OSError("something else")
 
 
 def test_an_unfinished_dataset_has_no_name(tmp_path):

@@ -79,7 +79,7 @@ def inputs(tmp_path, monkeypatch):
 def test_evaluates_the_test_split_and_writes_everything(inputs, tmp_path, capsys):
     outputs = tmp_path / "evaluate"
     outputs.mkdir()
-    metrics = evaluate.run(evaluate.Params(evaluate=EVALUATE, compute=COMPUTE), inputs, outputs)
+    metrics = evaluate.run(evaluate.Params(evaluate=EVALUATE), inputs, outputs)
     json.dumps(_finite(metrics, "metrics.json"))  # the runner's own check
     table = pd.read_parquet(outputs / "per_trajectory.parquet")
     # Planted: the indices of the test split, and the mean of its fields, which the other splits do not have.
@@ -111,7 +111,7 @@ def test_skipped_baseline_has_no_row(inputs, tmp_path):
     outputs = tmp_path / "evaluate"
     outputs.mkdir()
     short = {**EVALUATE, "protocols": ["rollout_ic"]}
-    metrics = evaluate.run(evaluate.Params(evaluate=short, compute=COMPUTE), inputs, outputs)
+    metrics = evaluate.run(evaluate.Params(evaluate=short), inputs, outputs)
     assert "fno" not in metrics
     assert "operator" in metrics
 

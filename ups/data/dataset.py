@@ -6,6 +6,7 @@ Layout (HDF5): attribute `metadata` (JSON of `FieldMetadata`), attribute `format
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ import numpy.typing as npt
 import torch
 
 from ups.data.fields import FieldMetadata, Split, Trajectories
+from ups.data.write_errors import check_space, plain_write_errors
 from ups.errors import ArtifactError
 
 FORMAT = "ups-dataset-1"
@@ -49,6 +51,7 @@ class DatasetWriter:
     ) -> None:
         """Declare a split; `index` (B,) are the positions of its trajectories in the source file."""
         self._check_full()
+        check_space(self._temporary, 4 * len(index) * frames * channels * math.prod(points))
         group = self._file.create_group(split)
         group.create_dataset("fields", shape=(len(index), frames, channels, *points), dtype=np.float32)
         group.create_dataset("index", data=np.asarray(index, dtype=np.int64))
@@ -64,8 +67,9 @@ class DatasetWriter:
             group.create_dataset("coefficients", shape=shape, dtype=np.float32)
         if stop > len(group["index"]):
             raise ValueError(f"{group.name} was declared with {len(group['index'])} trajectories; {stop} were written")
-        group["fields"][self._row : stop] = fields
-        group["coefficients"][self._row : stop] = coefficients
+        with plain_write_errors(self.path):
+            group["fields"][self._row : stop] = fields
+            group["coefficients"][self._row : stop] = coefficients
         self._row = stop
 
     def finish(self, metadata: FieldMetadata) -> None:
@@ -89,7 +93,8 @@ class DatasetWriter:
     ) -> None:
         try:
             finished = kind is None and "metadata" in self._file.attrs
-            self._file.close()
+            with plain_write_errors(self.path):  # what HDF5 still holds is written here
+                self._file.close()
             if finished:
                 os.replace(self._temporary, self.path)
             elif kind is None:

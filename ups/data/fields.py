@@ -106,14 +106,14 @@ class Trajectories:
         expected = (len(meta.channels), *meta.grid.points)
         if tuple(self.fields.shape[2:]) != expected:
             raise DataError(
-                f"fields have shape {tuple(self.fields.shape)}; (trajectories, frames, {', '.join(map(str, expected))}) "
-                "was expected from the metadata. Run `prepare_data` again."
+                f"fields have shape {tuple(self.fields.shape)}; (trajectories, frames, {', '.join(map(str, expected))})"
+                " was expected from the metadata. Run `prepare_data` again."
             )
         rows = self.fields.shape[0]
         if tuple(self.coefficients.shape) != (rows, len(meta.coefficients)) or self.index.shape != (rows,):
             raise DataError(
-                f"{rows} trajectories need coefficients of shape ({rows}, {len(meta.coefficients)}) and as many indices, "
-                f"not {tuple(self.coefficients.shape)} and {tuple(self.index.shape)}"
+                f"{rows} trajectories need coefficients of shape ({rows}, {len(meta.coefficients)}) and as many "
+                f"indices, not {tuple(self.coefficients.shape)} and {tuple(self.index.shape)}"
             )
 
     def __len__(self) -> int:

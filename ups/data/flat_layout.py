@@ -16,6 +16,8 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from ups.data.write_errors import check_space, plain_write_errors
+
 TENSOR = "tensor"
 SPACE = "x-coordinate"
 TIME = "t-coordinate"
@@ -47,8 +49,10 @@ class FlatWriter:
         times: npt.ArrayLike,
         notes: dict[str, str | int | float],
     ) -> None:
-        self.file = h5py.File(path, "w")
+        self.path = path
         x, t = np.asarray(position, dtype=np.float64), np.asarray(times, dtype=np.float64)
+        check_space(path, 4 * samples * len(t) * len(x))
+        self.file = h5py.File(path, "w")
         self.tensor = self.file.create_dataset(TENSOR, shape=(samples, len(t), len(x)), dtype=np.float32)
         self.file.create_dataset(SPACE, data=x)
         self.file.create_dataset(TIME, data=t)
@@ -58,7 +62,8 @@ class FlatWriter:
 
     def write(self, start: int, fields: npt.NDArray[np.float32]) -> None:
         """Write fields (B, T, X) as the trajectories start .. start + B - 1."""
-        self.tensor[start : start + len(fields)] = fields
+        with plain_write_errors(self.path):
+            self.tensor[start : start + len(fields)] = fields
 
     def __enter__(self) -> FlatWriter:
         return self
@@ -66,4 +71,5 @@ class FlatWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.file.close()
+        with plain_write_errors(self.path):  # what HDF5 still holds is written here
+            self.file.close()

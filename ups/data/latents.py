@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ups.data.fields import FieldMetadata, Split
+from ups.data.write_errors import check_space, plain_write_errors
 from ups.errors import ArtifactError
 
 FORMAT = "ups-latents-1"
@@ -39,19 +40,36 @@ class Latents:
         return Latents(self.tokens.to(device), self.coefficients.to(device), self.metadata, self.codec)
 
 
-def create_latents(path: Path, metadata: FieldMetadata, codec: str) -> h5py.File:
-    """Return a new latents file, open for `write_latents`."""
-    file = h5py.File(path, "w")
-    file.attrs["format"] = FORMAT
-    file.attrs["metadata"] = metadata.model_dump_json()
-    file.attrs["codec"] = codec
-    return file
+class LatentsWriter:
+    """Write a latents file split by split; use it as a context manager.
 
+    Args:
+        path: the new file.
+        metadata: of the fields that are encoded.
+        codec: SHA-256 of the weights that encode them.
+    """
 
-def write_latents(file: h5py.File, split: Split, tokens: Tensor, coefficients: Tensor) -> None:
-    group = file.create_group(split)
-    group["latents"] = tokens.numpy()
-    group["coefficients"] = coefficients.numpy()
+    def __init__(self, path: Path, metadata: FieldMetadata, codec: str) -> None:
+        self.path = path
+        self._file = h5py.File(path, "w")
+        self._file.attrs["format"] = FORMAT
+        self._file.attrs["metadata"] = metadata.model_dump_json()
+        self._file.attrs["codec"] = codec
+
+    def __enter__(self) -> LatentsWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with plain_write_errors(self.path):
+            self._file.close()
+
+    def write(self, split: Split, tokens: Tensor, coefficients: Tensor) -> None:
+        """Write one split: tokens (B, T, N, D) and coefficients (B, P), float32, on the CPU."""
+        check_space(self.path, tokens.nbytes + coefficients.nbytes)
+        with plain_write_errors(self.path):
+            group = self._file.create_group(split)
+            group["latents"] = tokens.numpy()
+            group["coefficients"] = coefficients.numpy()
 
 
 def read_latents(path: Path, split: Split) -> Latents:
@@ -63,9 +81,8 @@ def read_latents(path: Path, split: Split) -> Latents:
     try:
         with h5py.File(path, "r") as file:
             if file.attrs.get("format") != FORMAT:
-                raise ArtifactError(
-                    f"{path} has format {file.attrs.get('format')!r}, not {FORMAT!r}. Run `dvc repro -f encode_latents`."
-                )
+                found = file.attrs.get("format")
+                raise ArtifactError(f"{path} has format {found!r}, not {FORMAT!r}. Run `dvc repro -f encode_latents`.")
             return Latents(
                 tokens=torch.from_numpy(file[split]["latents"][:]),
                 coefficients=torch.from_numpy(file[split]["coefficients"][:]),

@@ -1,13 +1,15 @@
 """Whether one set of paired errors is smaller than another.
 
-The unit is the test trajectory, so these verdicts hold for the trained models at hand. Whether a *method* is better is
-a question over training seeds and is answered elsewhere.
+The unit is the trajectory, so these verdicts hold for the trained models at hand. Whether a *method* is better is a
+question over training seeds and is answered elsewhere.
 """
 
 from typing import Any
 
 from scipy import stats
 from torch import Tensor
+
+from ups.evaluation.reductions import paired_difference
 
 LEVEL = 0.05
 
@@ -20,16 +22,15 @@ def paired_test(values: Tensor, reference: Tensor, level: float = LEVEL) -> dict
         level: significance level.
 
     Returns:
-        `mean` and `stderr` of the difference, `p_value`, and `better`: the mean is below zero and p < level.
+        `mean` and `stderr` of the difference, `p_value`, and `better`: the mean is below zero and p < level. Where a
+        forecast diverged there is no mean, no p-value and nothing better.
     """
-    difference = (values - reference).double()
-    mean, spread = float(difference.mean()), float(difference.std())
-    if spread == 0.0:  # identical methods: the t statistic is 0/0, and there is nothing to be shown
-        return {"mean": mean, "stderr": 0.0, "p_value": 1.0 if mean == 0 else 0.0, "better": mean < 0}
-    p_value = float(stats.ttest_rel(values.double().numpy(), reference.double().numpy()).pvalue)
-    return {
-        "mean": mean,
-        "stderr": spread / len(difference) ** 0.5,
-        "p_value": p_value,
-        "better": mean < 0 and p_value < level,
-    }
+    difference = paired_difference(values, reference)
+    mean, error = difference["mean"], difference["stderr"]
+    if mean is None or error is None:
+        return {**difference, "p_value": None, "better": False}
+    if error == 0.0:  # identical up to a constant: the t statistic is not defined
+        p_value = 1.0 if mean == 0.0 else 0.0
+    else:
+        p_value = float(2 * stats.t.sf(abs(mean) / error, df=len(values) - 1))
+    return {**difference, "p_value": p_value, "better": mean < 0 and p_value < level}

@@ -1,4 +1,4 @@
-"""Test-time search: at each step, draw candidate corrections, look ahead, keep the best, for each trajectory on its own.
+"""Test-time search: at each step draw candidate corrections, look ahead, keep the best; each trajectory on its own.
 
 Shapes: R trajectories, M beam states, K candidates per state, N tokens, D latent width, C field channels, X grid.
 """
@@ -167,7 +167,7 @@ class BeamSearch:
     def _search(
         self, z: Tensor, previous: Tensor, coefficients: Tensor, progress: float
     ) -> tuple[Candidates, Tensor, Tensor]:
-        """Return the candidates of the next step, the score of the best path through each, (R, K), and the cost, (R,)."""
+        """Return the next step's candidates, the score of the best path through each, (R, K), and the cost, (R,)."""
         rows, count = len(z), self.settings.candidates
         first = self._expand(z[:, None], previous[:, None], coefficients, progress)
         scores = first.rewards[:, 0]

@@ -1,7 +1,7 @@
 """A U-shaped transformer over latent tokens with channel-separated attention.
 
 After PDE-Transformer (Holzschuh et al. 2025, arXiv:2505.24717): channels are split into groups, attention mixes
-tokens inside each group with weights shared by all groups, and pairs of tokens are merged going down and split going up.
+tokens inside each group with weights shared by all groups, and pairs of tokens are merged going down, split going up.
 
 Shapes: B batch, N tokens, W width, G channels per group, D latent width, E embedding of the condition.
 """
@@ -62,7 +62,7 @@ class GroupAttention(nn.Module):
 class Block(nn.Module):
     """Pre-norm attention and MLP, each modulated by the condition (AdaLN).
 
-    The modulation is a linear map that is zero at initialisation, so that an untrained block does not see the condition.
+    The modulation is a linear map that is zero at initialisation: an untrained block does not see the condition.
     """
 
     def __init__(
@@ -92,6 +92,8 @@ class PdeTransformer(nn.Module):
         hidden: width W of all levels.
         depths: blocks per level, finest first; all levels but the coarsest have as many again on the way up.
         group, heads, mlp_ratio, dropout: see `Block`.
+        stem: odd number of tokens the embedding sees: a front crosses one to two tokens per time step, and a
+            convolution finds that at once where attention has to learn it.
     """
 
     EMBEDDING = 16
@@ -107,10 +109,12 @@ class PdeTransformer(nn.Module):
         heads: int,
         mlp_ratio: float,
         dropout: float,
+        stem: int,
     ) -> None:
         super().__init__()
+        self.pad = stem // 2
         self.embed_condition = nn.Sequential(nn.Linear(num_conditions, self.EMBEDDING), nn.SiLU())
-        self.embed = nn.Linear(dim, hidden)
+        self.embed = nn.Conv1d(dim, hidden, stem)
 
         def level(index: int) -> nn.ModuleList:
             size = tokens // 2**index
@@ -132,7 +136,7 @@ class PdeTransformer(nn.Module):
     def forward(self, z: Tensor, condition: Tensor) -> Tensor:
         """Return f(z, condition): (B, N, D), (B, num_conditions) -> (B, N, D)."""
         embedding = self.embed_condition(condition)
-        x = self.embed(z)
+        x = self.embed(F.pad(z.transpose(1, 2), (self.pad, self.pad), mode="circular")).transpose(1, 2)
         skips = []
         for blocks, merge in zip(self.down, self.merge, strict=True):
             for block in blocks:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import safetensors
 import safetensors.torch
+import torch
 from torch import nn
 
 from ups.errors import ArtifactError
@@ -36,7 +37,7 @@ def save_model(folder: Path, model: nn.Module, kind: str, arguments: dict[str, A
         fingerprint: key of the stage execution that trained it.
     """
     state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    safetensors.torch.save_file(state, folder / WEIGHTS)
+    _write_weights(state, folder / WEIGHTS)
     config = {"kind": kind, "arguments": arguments, "parameters": count_parameters(model), "fingerprint": fingerprint}
     (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
 
@@ -72,9 +73,16 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
+def _write_weights(state: dict[str, torch.Tensor], path: Path) -> None:
+    try:
+        safetensors.torch.save_file(state, path)
+    except safetensors.SafetensorError as error:  # an I/O error in another coat
+        raise OSError(f"{path} cannot be written: {error}") from error
+
+
 def save_skipped(folder: Path, reason: str) -> None:
     """Write the files of a stage that trained nothing, so that later stages find them and see that it was skipped."""
-    safetensors.torch.save_file({}, folder / WEIGHTS)
+    _write_weights({}, folder / WEIGHTS)
     (folder / CONFIG).write_text(json.dumps({"status": "skipped", "reason": reason}, indent=2) + "\n")
 
 

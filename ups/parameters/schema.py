@@ -43,7 +43,7 @@ class Parameters(Section):
         levels = 2 ** (len(self.train_operator.model.depths) - 1)
         if self.latent.tokens % levels:
             raise ValueError(
-                f"latent.tokens = {self.latent.tokens} must be divisible by {levels}, because train_operator.model.depths "
-                f"has {len(self.train_operator.model.depths)} levels and each level merges pairs of tokens"
+                f"latent.tokens = {self.latent.tokens} must be divisible by {levels}: every level but the last of "
+                f"train_operator.model.depths = {list(self.train_operator.model.depths)} merges pairs of tokens"
             )
         return self

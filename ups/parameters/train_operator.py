@@ -11,7 +11,8 @@ class PdeTransformer(Section):
     """U-shaped transformer over tokens with channel-separated attention.
 
     `hidden` channels are split into groups of `group`; attention runs in each group with `heads` heads and weights
-    shared by all groups. `depths[i]` blocks run at level i, which holds tokens / 2^i tokens.
+    shared by all groups. `depths[i]` blocks run at level i, which holds tokens / 2^i tokens. The embedding sees `stem`
+    tokens.
     """
 
     name: Literal["pde_transformer"]
@@ -21,9 +22,12 @@ class PdeTransformer(Section):
     heads: Positive
     mlp_ratio: PositiveFloat
     dropout: Fraction
+    stem: Positive
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if self.stem % 2 == 0:
+            raise ValueError(f"stem = {self.stem} must be odd, so that a token sits in its middle")
         if self.hidden % self.group:
             near = [g for g in range(1, self.hidden + 1) if self.hidden % g == 0]
             best = min(near, key=lambda g: abs(g - self.group))

@@ -8,9 +8,9 @@ from typing import Any, cast
 
 import torch
 
-from ups.data.dataset import read_split
+from ups.data.dataset import read_metadata, read_split
 from ups.data.fields import Split
-from ups.data.latents import create_latents, write_latents
+from ups.data.latents import LatentsWriter
 from ups.data.normalization import FieldNormalizer
 from ups.models.codec import Codec
 from ups.models.weights import load_model, weights_hash
@@ -36,19 +36,17 @@ def run(params: Params, inputs: Inputs, outputs: Path) -> dict[str, Any]:
     machine = project_machine()
     folder = inputs["codec"].parent
     codec = cast(Codec, load_model(folder, "codec")).to(machine.device)
+    metadata = read_metadata(inputs["dataset"])
+    normalizer = FieldNormalizer(metadata, machine.device)
     metrics: dict[str, Any] = {}
-    file = None
-    for split in SPLITS:
-        data = read_split(inputs["dataset"], split)
-        file = file or create_latents(outputs / "latents.h5", data.metadata, weights_hash(folder))
-        normalizer = FieldNormalizer(data.metadata, machine.device)
-        frames = data.fields.flatten(0, 1).split(1024)
-        with torch.no_grad():
-            tokens = torch.cat([codec.encode(normalizer.normalize(u.to(machine.device))).cpu() for u in frames])
-        write_latents(file, split, tokens.unflatten(0, data.fields.shape[:2]), data.coefficients)
-        metrics[split] = {"trajectories": len(data), "std": float(tokens.std())}
-    assert file is not None
-    file.close()
+    with LatentsWriter(outputs / "latents.h5", metadata, weights_hash(folder)) as writer:
+        for split in SPLITS:
+            data = read_split(inputs["dataset"], split)
+            frames = data.fields.flatten(0, 1).split(1024)
+            with torch.no_grad():
+                tokens = torch.cat([codec.encode(normalizer.normalize(u.to(machine.device))).cpu() for u in frames])
+            writer.write(split, tokens.unflatten(0, data.fields.shape[:2]), data.coefficients)
+            metrics[split] = {"trajectories": len(data), "std": float(tokens.std())}
     return metrics
 
 

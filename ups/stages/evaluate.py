@@ -30,9 +30,8 @@ from ups.models.fno import load_fno
 from ups.models.weights import is_skipped
 from ups.parameters.evaluate import Evaluate
 from ups.parameters.section import Section
-from ups.parameters.shared import Compute
 from ups.stages.runner import Inputs, main
-from ups.training.machine import Machine
+from ups.stages.training import project_machine
 
 NAME = "evaluate"
 INPUTS = {
@@ -55,11 +54,10 @@ REFERENCE = "operator"
 
 class Params(Section):
     evaluate: Evaluate
-    compute: Compute
 
 
 def run(params: Params, inputs: Inputs, outputs: Path) -> dict[str, Any]:
-    settings, machine = params.evaluate, Machine.from_parameters(params.compute)
+    settings, machine = params.evaluate, project_machine()
     test, validation = (read_split(inputs["data"], split) for split in ("test", "validation"))
     device = str(machine.device)
     folders = {part: inputs[part].parent for part in ("codec", "operator", "corrector", "student")}

@@ -1,12 +1,13 @@
 """What every stage does around its own work: read parameters, check inputs, write outputs as a whole or not at all.
 
 A stage module holds a `Params` section, `INPUTS` and `run(params, inputs, outputs) -> metrics`, and ends with
-`if __name__ == "__main__": main(...)`. It reads and writes files only; who called it and who tracks it, it does not know.
+`if __name__ == "__main__": main(...)`. It reads and writes files only; who calls or tracks it is not its affair.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import math
 import os
@@ -36,7 +37,8 @@ def main(name: str, params: type[P], inputs: Mapping[str, str], run: Callable[[P
     Args:
         name: the stage, also the name of its folder under `artifacts/`.
         params: the sections the stage reads; each is a section of `params/base.yaml`.
-        inputs: paths of the files the stage reads, relative to the project; `{data.path}` style references are filled in.
+        inputs: paths of the files the stage reads, relative to the project; a reference such as `{data.path}` is
+            filled in.
         run: the stage's work. It writes into the folder it is given and returns its metrics.
     """
     signal.signal(signal.SIGTERM, _interrupt)
@@ -45,7 +47,8 @@ def main(name: str, params: type[P], inputs: Mapping[str, str], run: Callable[[P
     except UpsError as error:
         _fail(name, str(error))
     except OSError as error:
-        _fail(name, f"{error.strerror or error}: {error.filename or 'no file named'}. {_advice(error)}")
+        what = f"{error.strerror}: {error.filename}" if error.filename else str(error)
+        _fail(name, f"{what.rstrip('.')}. {_advice(error)}")
     except KeyboardInterrupt:
         _fail(name, "interrupted. Nothing half-written was kept; run the same command again to go on.")
 
@@ -73,6 +76,7 @@ def _replacing(target: Path) -> Iterator[Path]:
     """Yield a fresh folder beside `target` that takes its place on success and vanishes on failure."""
     fresh = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     old = target.with_name(f".{target.name}.{os.getpid()}.old")
+    _clear_leftovers(target)
     fresh.mkdir(parents=True)
     try:
         yield fresh
@@ -82,6 +86,27 @@ def _replacing(target: Path) -> Iterator[Path]:
     finally:
         for leftover in (fresh, old):
             shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _clear_leftovers(target: Path) -> None:
+    """Remove what killed processes left beside `target`; a result they had moved aside is put back."""
+    for leftover in target.parent.glob(f".{target.name}.*.*"):
+        process, kind = leftover.name.split(".")[-2:]
+        if process.isdigit() and not _alive(int(process)):
+            if kind == "old" and not target.exists():
+                leftover.rename(target)
+            else:
+                shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it exists and belongs to somebody else
+        return True
+    return True
 
 
 def _fill(template: str, raw: Mapping[str, Any]) -> Path:
@@ -121,10 +146,12 @@ def _interrupt(*_: object) -> None:
 
 
 def _advice(error: OSError) -> str:
-    import errno
-
-    if error.errno == errno.ENOSPC:
-        return "The disk is full: free some space (`dvc gc --workspace`, `ups data list --size`) and run again."
+    # HDF5 and safetensors report the system's words, but not always its number.
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or "No space left" in str(error):
+        return (
+            "The disk is full: free some space (`dvc gc --workspace` drops results that params/base.yaml no longer asks "
+            "for) and run again."
+        )
     if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
         return "The folder cannot be written: check its owner and whether the disk is mounted read-only."
     return "Earlier artifacts are as they were; mend the cause and run again."

@@ -9,6 +9,7 @@ from typing import Any, cast
 import torch
 
 from ups.data.latents import read_latents
+from ups.evaluation.significance import paired_test
 from ups.models.corrector import ResidualCorrector
 from ups.models.operator import LatentOperator
 from ups.models.weights import load_model
@@ -61,7 +62,10 @@ def run(params: Params, inputs: Inputs, outputs: Path) -> dict[str, Any]:
     )
     last = trained.history.rows[-1]
     metrics = execution.finish(trained, "residual_corrector", arguments)
-    pays = last["val_explained"] > 0
+    # The gate asks for more than a mean below the baseline: the gain has to stand out from trajectory to trajectory.
+    with torch.no_grad():
+        gate = paired_test(*(values.cpu() for values in objective.by_trajectory(trained.model)))
+    pays = gate["better"]
     if not pays:
         print(f"{NAME}: the corrector does not beat the zero correction on validation; the surrogate leaves it out")
     return {
@@ -69,6 +73,7 @@ def run(params: Params, inputs: Inputs, outputs: Path) -> dict[str, Any]:
         "zero_correction_loss": last["val_zero_correction"],
         "explained_residual": last["val_explained"],
         "beats_zero_correction": pays,
+        "gate": gate,
     }
 
 

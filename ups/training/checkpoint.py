@@ -38,6 +38,8 @@ class Checkpoint:
         try:
             torch.save({"fingerprint": self.fingerprint, **state}, temporary)
             temporary.replace(self.path)
+        except RuntimeError as error:  # torch's writer reports a full disk this way
+            raise OSError(f"{temporary} cannot be written: {error}") from error
         finally:
             temporary.unlink(missing_ok=True)
 

@@ -10,6 +10,7 @@ from torch.distributions import Beta
 from ups.data.latents import Latents
 from ups.models.corrector import ResidualCorrector
 from ups.models.operator import LatentOperator
+from ups.models.teacher import DETERMINISTIC_TAU
 from ups.parameters.train_diffusion import CorrectorLosses, TauSampling
 from ups.training.loop import Progress
 from ups.training.losses import Term, Terms, mse, relative, spectral
@@ -42,10 +43,12 @@ class Residuals:
     Attributes:
         predicted: z_hat, (S, N, D).
         residual: z - z_hat, (S, N, D).
+        starts: samples of each trajectory.
     """
 
     def __init__(self, operator: LatentOperator, latents: Latents) -> None:
         pairs = Pairs(latents)
+        self.starts = pairs.starts
         predicted, residual = [], []
         with torch.no_grad():
             for indices in torch.arange(len(pairs), device=latents.tokens.device).split(2048):
@@ -96,7 +99,7 @@ class ResidualObjective:
         count = len(self.validation)
         row: dict[str, float] = {}
         for name, data in (("train", self.train), ("val", self.validation)):
-            errors, zeros = self._errors(corrector, data, count, 0.5)
+            errors, zeros = self._errors(corrector, data, count, DETERMINISTIC_TAU)
             row[f"{name}_loss"] = errors
             row[f"{name}_zero_correction"] = zeros
             row[f"{name}_explained"] = 1 - errors / zeros
@@ -104,6 +107,16 @@ class ResidualObjective:
             middle = (index + 0.5) / self.tau_bins
             row[f"val_loss_tau_{index}"] = self._errors(corrector, self.validation, 512, middle)[0]
         return row
+
+    def by_trajectory(self, corrector: ResidualCorrector) -> tuple[Tensor, Tensor]:
+        """Return MSE and MSE of the zero correction of each validation trajectory, each (B,)."""
+        z_hat, residual = self.validation.predicted, self.validation.residual
+        tau = torch.full((len(z_hat),), DETERMINISTIC_TAU, device=z_hat.device)
+        error = ((corrector(z_hat, tau) - residual) / corrector.scale).square().mean((1, 2))
+        zero = (residual / corrector.scale).square().mean((1, 2))
+        return error.unflatten(0, (-1, self.validation.starts)).mean(1), zero.unflatten(
+            0, (-1, self.validation.starts)
+        ).mean(1)
 
     @staticmethod
     def _errors(corrector: ResidualCorrector, data: Residuals, count: int, tau: float) -> tuple[float, float]:

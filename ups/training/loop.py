@@ -84,7 +84,7 @@ def train(
         validate: called after each epoch with the averaged model in evaluation mode.
         num_samples: number of training samples the indices refer to.
         optimization: lengths, learning rate, clipping, averaging.
-        seed: everything random follows from it and the update number, so a resumed training equals an uninterrupted one.
+        seed: everything random follows from it and the update number: resumed training equals uninterrupted training.
         history, checkpoint: where each epoch is logged and kept.
         label: shown in front of each line.
 
@@ -185,7 +185,7 @@ def _check(
 ) -> None:
     """Stop on a non-finite loss; look at the gradient of each term the first time its weight is positive."""
     if not bool(torch.isfinite(value)):
-        named = ", ".join(f"{name} = {float(term.value):.3g}" for name, term in terms.items())
+        named = ", ".join(f"{name} = {float(term.value.detach()):.3g}" for name, term in terms.items())
         raise TrainingError(
             f"{label}: the loss is not finite in epoch {epoch + 1}, update {update + 1} ({named}). Lower the learning "
             "rate, or look at the data with the audit of prepare_data."

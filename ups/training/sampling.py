@@ -1,6 +1,6 @@
 """Which samples an update sees, and its random numbers: pure functions of (seed, update).
 
-Nothing has to be stored to resume: update 731 draws the same samples whether or not the process was restarted before it.
+Nothing has to be stored to resume: update 731 draws the same samples whether or not the process was restarted before.
 """
 
 import torch

@@ -1,0 +1,109 @@
+"""The codec's losses: curriculum, query points, gradients."""
+
+import pytest
+import torch
+
+from ups.models.codec import Codec
+from ups.parameters.train_codec import InverseLosses
+from ups.training.codec import CodecObjective, inverse_weight, query_points
+from ups.training.loop import Progress
+
+
+def settings(**changes) -> InverseLosses:
+    base = {
+        "weight": 0.01,
+        "max_weight": 0.05,
+        "warmup_epochs": 4,
+        "ramp": "linear",
+        "num_queries": 2048,
+        "query_sampling": "uniform",
+        "frequency": 1,
+    }
+    return InverseLosses(**{**base, **changes})
+
+
+def test_the_curriculum_by_hand():
+    weights = [inverse_weight(epoch, settings(weight=1.0, max_weight=0.4)) for epoch in range(10)]
+    assert weights == pytest.approx([0, 0, 0, 0, 0.0, 0.1, 0.2, 0.3, 0.4, 0.4])
+    cosine = [inverse_weight(epoch, settings(ramp="cosine")) for epoch in range(4, 8)]
+    assert cosine == pytest.approx([0.0, 0.01 * 0.146447, 0.005, 0.01 * 0.853553], abs=1e-7)
+    assert inverse_weight(0, settings(weight=0.5, max_weight=0.5, warmup_epochs=0)) == 0.5
+
+
+def test_queries_are_distinct_points_half_of_a_small_grid_and_one_per_block_when_stratified():
+    generator = torch.Generator().manual_seed(0)
+    uniform = query_points(256, settings(), generator)
+    assert len(uniform) == len(uniform.unique()) == 128
+    assert len(query_points(8192, settings(), generator)) == 2048
+    stratified = query_points(256, settings(query_sampling="stratified", num_queries=32), generator)
+    assert torch.equal(stratified // 8, torch.arange(32))
+    # Uniform draws leave some of 32 blocks empty: probability (1 - 1/32)^32 each.
+    few = query_points(256, settings(num_queries=32), generator)
+    assert len((few // 8).unique()) < 32
+
+
+@pytest.fixture
+def objective():
+    generator = torch.Generator().manual_seed(1)
+    frames = torch.randn(24, 1, 32, generator=generator)
+    return CodecObjective(frames[:16], frames[16:], torch.zeros(1, 1), settings(warmup_epochs=1, frequency=2))
+
+
+def codec() -> Codec:
+    torch.manual_seed(0)
+    encoder = {"hidden": 8, "depth": 1, "kernel": 3}
+    decoder = {"hidden": 8, "depth": 1, "neighbours": 3, "frequencies": 2}
+    return Codec(channels=1, points=32, tokens=4, dim=8, encoder=encoder, decoder=decoder)
+
+
+def test_the_inverse_losses_act_on_every_nth_update_after_the_warm_up(objective):
+    def terms(update, epoch):
+        return set(objective.loss(codec(), torch.arange(4), Progress(update, epoch, 100), torch.Generator()))
+
+    every = {"reconstruction", "inverse_encoding", "inverse_decoding"}
+    assert terms(0, 0) == {"reconstruction"}
+    assert terms(50, 2) == every
+    assert terms(51, 2) == {"reconstruction"}
+
+
+def test_each_inverse_loss_moves_the_part_it_is_for(objective):
+    """Inverse encoding reaches encoder and decoder; inverse decoding compares with a target that is held fixed."""
+    model = codec()
+    found = objective.loss(model, torch.arange(4), Progress(50, 2, 100), torch.Generator())
+    found["inverse_encoding"].value.backward(retain_graph=True)
+    assert model.encoder.linear.weight.grad.abs().sum() > 0
+    assert model.decoder.skip.weight.grad.abs().sum() > 0
+    model.zero_grad(set_to_none=True)
+    found["inverse_decoding"].value.backward()
+    assert model.decoder.skip.weight.grad.abs().sum() > 0
+
+
+def test_a_perfect_codec_has_no_loss(objective):
+    class Perfect:
+        def encode(self, u):
+            return u
+
+        def decode(self, z):
+            return z
+
+        def decode_at(self, z, x):
+            return z[..., (x * 32).long()]
+
+    found = objective.loss(Perfect(), torch.arange(4), Progress(50, 2, 100), torch.Generator())
+    assert all(float(term.value) == 0.0 for term in found.values())
+    assert objective.validate(Perfect()) == {"train_loss": 0.0, "val_loss": 0.0}
+
+
+def test_the_validation_number_is_the_nrmse_of_physical_fields():
+    """u = 3 + v with |v| = 1 and a codec that returns v/2: rms(err) = 1/2 and rms(u) = sqrt(10)."""
+    frames = torch.tensor([1.0, -1.0]).repeat(16).expand(4, 1, 32)
+
+    class Half:
+        def encode(self, u):
+            return u
+
+        def decode(self, z):
+            return z / 2
+
+    objective = CodecObjective(frames, frames, torch.full((1, 1), 3.0), settings())
+    assert objective.validate(Half())["val_loss"] == pytest.approx(0.5 / 10**0.5)

@@ -1,0 +1,178 @@
+"""The whole pipeline at the preset `tiny`, through the real DVC, in a copy of the repository.
+
+The tests build on each other: they run in this order on one copy, because the first run is what costs time.
+"""
+
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import standin
+from standin import ROOT, set_parameter
+
+from ups.pipeline.stages import stage_names
+
+pytestmark = pytest.mark.timeout(900)  # the first run takes 90 s on two idle cores
+AFTER_DIFFUSION = ["train_diffusion", "distill", "evaluate", "evaluate_ttc"]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pipeline") / "project"
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    for name in listed.stdout.splitlines():
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    (folder / "dvc.lock").unlink(missing_ok=True)
+    standin.git(folder, "init", "-q")
+    standin.git(folder, "add", ".")
+    standin.git(folder, "commit", "-q", "-m", "copy")
+    ups(folder, "params", "use", "golden", "--preset", "tiny")
+    return folder
+
+
+def ups(folder: Path, *arguments: str, code: int = 0) -> str:
+    """Run `ups`; returns stdout and stderr together."""
+    result = standin.ups(folder, *arguments, OMP_NUM_THREADS="1", MLFLOW_TRACKING_URI="")
+    output = result.stdout + result.stderr
+    assert result.returncode == code, output[-3000:]
+    return output
+
+
+def repro(folder: Path, code: int = 0) -> tuple[list[str], str]:
+    """Run the pipeline; returns the stages that were executed, and the output."""
+    output = ups(folder, "repro", code=code)
+    return re.findall(r"^Running stage '(\w+)'", output, re.MULTILINE), output
+
+
+def contents(folder: Path) -> dict[str, str]:
+    files = [path for path in (folder / "artifacts").rglob("*") if path.is_file()]
+    return {path.relative_to(folder).as_posix(): hashlib.md5(path.read_bytes()).hexdigest() for path in files}
+
+
+def in_order_of(names: list[str]) -> list[str]:
+    return sorted(names, key=stage_names().index)
+
+
+@pytest.fixture(autouse=True)
+def _in_the_repository(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+def test_first_run_executes_every_stage_and_shows_the_table(project):
+    executed, output = repro(project)
+    assert in_order_of(executed) == stage_names()
+    for row in (
+        "persistence",
+        "spatial mean",
+        "zero correction",
+        "finite volumes",
+        "FNO",
+        "operator",
+        "student",
+        "TTC",
+    ):
+        assert row in output
+    assert "Published as MLflow run" in output
+    for name in stage_names():
+        for file in ("metrics.json", "provenance.json"):
+            assert json.loads((project / "artifacts" / name / file).read_text()), f"{name}/{file}"
+    leftovers = [path.name for path in (project / "artifacts").iterdir() if path.name not in stage_names()]
+    assert set(leftovers) <= {".gitignore"}
+
+
+def test_second_run_executes_nothing_and_publishes_nothing(project):
+    before = contents(project)
+    executed, output = repro(project)
+    assert executed == []
+    assert "Already published" in output
+    assert contents(project) == before
+
+
+def test_a_change_of_the_corrector_reruns_what_follows_and_back_restores_everything(project):
+    before = contents(project)
+    base = (project / "params/base.yaml").read_text()
+    set_parameter(project, "depth: 3\n", "depth: 2\n")
+    assert in_order_of(repro(project)[0]) == AFTER_DIFFUSION
+    assert contents(project) != before
+    (project / "params/base.yaml").write_text(base)
+    executed, output = repro(project)
+    assert executed == []
+    assert "Already published" in output
+    assert contents(project) == before
+
+
+def test_without_the_corrector_the_pipeline_still_runs(project):
+    ups(project, "params", "use", "no-diffusion", "--preset", "tiny")
+    assert in_order_of(repro(project)[0]) == AFTER_DIFFUSION
+    ups(project, "params", "use", "golden", "--preset", "tiny")
+    assert repro(project)[0] == []
+
+
+def test_another_machine_setting_is_no_reason_to_run(project):
+    set_parameter(project, "num_threads: 1", "num_threads: 2")
+    assert repro(project)[0] == []
+    set_parameter(project, "num_threads: 2", "num_threads: 1")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("heads: 6", "heads: 5", r"heads = 5 must divide group = 12; the nearest that does is [46]"),
+        (
+            "hidden: 96\n    depths",
+            "hiden: 96\n    depths",
+            r"'train_operator\.model\.hiden'.*'train_operator\.model\.hidden'",
+        ),
+        ("path: artifacts/simulate/data.h5", "path: data/absent.h5", r"data/absent\.h5"),
+    ],
+)
+def test_bad_input_is_explained_and_leaves_earlier_artifacts(project, old, new, message):
+    before = contents(project)
+    set_parameter(project, old, new)
+    _, output = repro(project, code=1)
+    assert re.search(message, output), output[-2000:]
+    assert "Traceback" not in output
+    after = contents(project)
+    # With another data.path the stage `simulate` has rightly stepped aside before the missing file is noticed.
+    simulate = "artifacts/simulate/"
+    assert {k: v for k, v in after.items() if simulate not in k} == {
+        k: v for k, v in before.items() if simulate not in k
+    }
+    set_parameter(project, new, old)
+    assert repro(project)[0] == []
+    assert contents(project) == before
+
+
+def test_a_file_of_ones_own_needs_no_simulation_and_no_other_change(project):
+    (project / "data").mkdir(exist_ok=True)
+    shutil.copy(project / "artifacts/simulate/data.h5", project / "data/own.h5")
+    set_parameter(project, "path: artifacts/simulate/data.h5", "path: data/own.h5")
+    executed, _ = repro(project)
+    # The same numbers from another place: everything after prepare_data is what it was.
+    assert in_order_of(executed) == ["simulate", "prepare_data"]
+    assert json.loads((project / "artifacts/simulate/metrics.json").read_text())["status"] == "skipped"
+
+
+def test_what_was_published_can_be_read_back(project):
+    mlflow = pytest.importorskip("mlflow")
+    client = mlflow.MlflowClient(f"sqlite:///{project}/mlflow.db")
+    experiment = client.get_experiment_by_name("burgers1d")
+    runs = client.search_runs([experiment.experiment_id], "tags.variant = 'golden'", order_by=["start_time ASC"])
+    run = runs[0]
+    assert run.info.status == "FINISHED"
+    assert run.data.params["train_operator.model.hidden"] == "96"
+    for stage in ("train_codec", "train_operator", "train_diffusion", "distill", "train_baseline"):
+        assert len(client.get_metric_history(run.info.run_id, f"{stage}/val_loss")) >= 2, stage
+    assert run.data.metrics["evaluate/operator/pdebench/nrmse"] > 0
+    assert run.data.metrics["evaluate_ttc/search/pdebench/nrmse"] > 0
+    figures = [entry.path for entry in client.list_artifacts(run.info.run_id, "figures/evaluate")]
+    assert len(figures) >= 4
+    assert any(entry.path == "checkpoints.json" for entry in client.list_artifacts(run.info.run_id))
