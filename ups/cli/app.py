@@ -1,13 +1,11 @@
 """The commands of `ups`. Each imports what it needs when it is called, so that asking for help costs nothing."""
 
-import importlib
-import importlib.util
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ups.cli import params
+from ups.cli import data, params
 
 app = typer.Typer(
     help="Multi-stage neural surrogates of PDEs: run, compare and reproduce them.",
@@ -18,8 +16,7 @@ app = typer.Typer(
 app.add_typer(params.app, name="params")
 
 
-if importlib.util.find_spec("ups.cli.data"):
-    app.add_typer(importlib.import_module("ups.cli.data").app, name="data")
+app.add_typer(data.app, name="data")
 
 
 @app.command()

@@ -51,7 +51,7 @@ class GroupAttention(nn.Module):
         q, k, v = qkv.permute(3, 0, 2, 4, 1, 5).flatten(1, 3)  # each (B * groups * heads, N, G / heads)
         # Written out, because heads are a few channels wide: torch's fused kernels do not take such heads, and its
         # fallback spends a quarter of its time on looking for rows that are masked as a whole, which do not exist here.
-        scores = torch.bmm(q, k.transpose(1, 2)).unflatten(0, (-1, self.heads)) * (q.shape[-1] ** -0.5)
+        scores = torch.bmm(q * q.shape[-1] ** -0.5, k.transpose(1, 2)).unflatten(0, (-1, self.heads))
         weights = (scores + self.distance_bias[:, self.distance]).softmax(dim=-1).flatten(0, 1)
         weights = F.dropout(weights, self.dropout, self.training)
         mixed = torch.bmm(weights, v).unflatten(0, (batch * groups, self.heads))

@@ -149,7 +149,7 @@ def _advice(error: OSError) -> str:
     # HDF5 and safetensors report the system's words, but not always its number.
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or "No space left" in str(error):
         return (
-            "The disk is full: free some space (`dvc gc --workspace` drops results that params/base.yaml no longer asks "
+            "The disk is full: free some space (`dvc gc --workspace` drops results params/base.yaml no longer asks "
             "for) and run again."
         )
     if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import pickle
 import sys
 import warnings
@@ -30,18 +29,16 @@ class Checkpoint:
     def __init__(self, stage: str, fingerprint: str, folder: Path = FOLDER) -> None:
         self.fingerprint = fingerprint
         self.path = folder / f"{stage}.pt"
+        self._temporary = self.path.with_suffix(".tmp")
 
     def save(self, state: dict[str, Any]) -> None:
         """Write `state` in one step: a process killed at any moment leaves the old or the new file."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_suffix(f".{os.getpid()}.tmp")
         try:
-            torch.save({"fingerprint": self.fingerprint, **state}, temporary)
-            temporary.replace(self.path)
+            torch.save({"fingerprint": self.fingerprint, **state}, self._temporary)
         except RuntimeError as error:  # torch's writer reports a full disk this way
-            raise OSError(f"{temporary} cannot be written: {error}") from error
-        finally:
-            temporary.unlink(missing_ok=True)
+            raise OSError(f"{self._temporary} cannot be written: {error}") from error
+        self._temporary.replace(self.path)
 
     def load(self) -> dict[str, Any] | None:
         """Return the stored state, or None when there is none that belongs to this execution."""
@@ -55,7 +52,8 @@ class Checkpoint:
         return state if state.get("fingerprint") == self.fingerprint else None
 
     def delete(self) -> None:
-        self.path.unlink(missing_ok=True)
+        for path in (self.path, self._temporary):  # a process killed while writing leaves the second
+            path.unlink(missing_ok=True)
 
 
 def fingerprint(stage: str, params: Section, inputs: Iterable[Path]) -> str:
