@@ -6,8 +6,8 @@ from example_fields import metadata
 
 from ups.errors import ArtifactError, ParameterError
 from ups.evaluation.protocols import forecast
-from ups.models.fno import FourierOperator, fno_of_size, load_fno, real_parameters
-from ups.models.weights import save_model
+from ups.models.fno import FourierOperator, fno_of_size
+from ups.models.weights import count_parameters, load_model, save_model
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def test_size_is_the_nearest_possible(target):
     chosen = fno_of_size(target, modes=12, layers=3, metadata=meta)
     arguments = chosen.arguments
     sizes = {
-        width: real_parameters(FourierOperator(**{**arguments, "width": width}))
+        width: count_parameters(FourierOperator(**{**arguments, "width": width}))
         for width in (arguments["width"] - 1, arguments["width"], arguments["width"] + 1)
     }
     assert min(sizes, key=lambda width: abs(sizes[width] - target)) == arguments["width"]
@@ -38,7 +38,7 @@ def test_complex_weights_count_twice():
     width = model.arguments["width"]
     spectral = sum(weight.numel() for weight in model.parameters() if weight.is_complex())
     assert spectral == 12 * width**2 * 2
-    assert real_parameters(model) == spectral + sum(weight.numel() for weight in model.parameters())
+    assert count_parameters(model) == spectral + sum(weight.numel() for weight in model.parameters())
 
 
 def test_commutes_with_translations_of_a_periodic_grid(model):
@@ -94,8 +94,8 @@ def test_forecast_steps_from_the_last_given_frame_in_physical_units(model):
 
 
 def test_loads_what_was_saved(model, tmp_path):
-    save_model(tmp_path, model, "fno", model.arguments, "fingerprint")
-    loaded = load_fno(tmp_path)
+    save_model(tmp_path, model, model.arguments, "fingerprint")
+    loaded = load_model(tmp_path, FourierOperator)
     u, coefficients = _fields(2, 1, 32), torch.full((2, 1), 0.01)
     with torch.no_grad():
         torch.testing.assert_close(loaded(u, coefficients), model(u, coefficients), rtol=0, atol=0)
@@ -103,11 +103,11 @@ def test_loads_what_was_saved(model, tmp_path):
 
 
 def test_refuses_another_kind(model, tmp_path):
-    save_model(tmp_path, model, "fno", model.arguments, "fingerprint")
+    save_model(tmp_path, model, model.arguments, "fingerprint")
     config = json.loads((tmp_path / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps({**config, "kind": "codec"}))
-    with pytest.raises(ArtifactError, match="describes a 'codec', but 'fno' was expected"):
-        load_fno(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({**config, "class": "Codec"}))
+    with pytest.raises(ArtifactError, match="describes a 'Codec', but a 'FourierOperator' was expected"):
+        load_model(tmp_path, FourierOperator)
 
 
 def test_more_modes_than_the_grid_has():

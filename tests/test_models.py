@@ -115,7 +115,7 @@ def test_samples_of_a_batch_do_not_see_each_other():
 
 def test_attention_heads_begin_as_a_local_stencil():
     network = PdeTransformer(32, 16, 2, 96, (1, 1, 1), 12, 6, 2.0, 0.0, 5)
-    weights = network.down[0][0].attention.distance_bias.softmax(-1)
+    weights = network.down[0].blocks[0].attention.distance_bias.softmax(-1)
     away = torch.minimum(torch.arange(32), 32 - torch.arange(32))
     assert (weights[:, away <= 3].sum(-1) > 0.95).all()
 

@@ -67,7 +67,7 @@ def inputs(tmp_path, monkeypatch):
     (folders["corrector"] / "metrics.json").write_text(json.dumps({"status": "skipped"}))
     torch.manual_seed(0)
     fno = fno_of_size(2_000, modes=4, layers=1, metadata=test.metadata)
-    save_model(folders["fno"], fno, "fno", fno.arguments, "fingerprint")
+    save_model(folders["fno"], fno, fno.arguments, "fingerprint")
     history = pd.DataFrame({"updates": [1, 2], "train_loss": [1.0, 0.5], "val_loss": [1.0, 0.6]})
     history.to_csv(folders["codec"] / "history.csv", index=False)
     monkeypatch.setattr(evaluate, "load_surrogate", lambda **_: KnownSurrogate())

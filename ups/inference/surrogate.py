@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ups.data.fields import FieldMetadata
 from ups.data.normalization import FieldNormalizer
@@ -155,11 +155,11 @@ class Surrogate:
         return FieldNormalizer(self.metadata, self.operator.mean.device)
 
 
-PARTS = {
-    "codec": "codec",
-    "operator": "latent_operator",
-    "corrector": "residual_corrector",
-    "student": "latent_operator",
+PARTS: dict[str, type[nn.Module]] = {
+    "codec": Codec,
+    "operator": LatentOperator,
+    "corrector": ResidualCorrector,
+    "student": LatentOperator,
 }
 
 

@@ -54,6 +54,8 @@ class LocalDecoder(nn.Module):
     a grid: see docs/log.md.
     """
 
+    frequencies: Tensor
+
     def __init__(
         self, channels: int, tokens: int, dim: int, hidden: int, depth: int, neighbours: int, frequencies: int
     ) -> None:

@@ -22,6 +22,10 @@ class ResidualCorrector(nn.Module):
         zero_init: start from the zero correction.
     """
 
+    mean: Tensor
+    std: Tensor
+    scale: Tensor
+
     def __init__(self, dim: int, hidden: int, depth: int, zero_init: bool) -> None:
         super().__init__()
         widths = [dim + 1, *[hidden] * (depth - 1), dim]
@@ -30,8 +34,8 @@ class ResidualCorrector(nn.Module):
             layers += [nn.Linear(fan_in, fan_out), nn.SiLU()]
         self.mlp = nn.Sequential(*layers[:-1])
         if zero_init:
-            nn.init.zeros_(self.mlp[-1].weight)
-            nn.init.zeros_(self.mlp[-1].bias)
+            for parameter in self.mlp[-1].parameters():
+                nn.init.zeros_(parameter)
         self.register_buffer("mean", torch.zeros(dim))
         self.register_buffer("std", torch.ones(dim))
         self.register_buffer("scale", torch.ones(dim))

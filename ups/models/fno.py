@@ -8,19 +8,15 @@ built.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
 from ups.data.fields import FieldMetadata
-from ups.errors import ArtifactError, ParameterError
-from ups.models.weights import WEIGHTS, read_config
+from ups.errors import ParameterError
+from ups.models.weights import count_parameters
 
-KIND = "fno"
 _NARROWEST, _WIDEST = 2, 1024
 
 
@@ -160,7 +156,7 @@ def fno_of_size(num_parameters: int, modes: int, layers: int, metadata: FieldMet
 
     def size(width: int) -> int:
         with torch.device("meta"):
-            return real_parameters(FourierOperator(width=width, **arguments))
+            return count_parameters(FourierOperator(width=width, **arguments))
 
     low, high = _NARROWEST, _WIDEST
     while high - low > 1:
@@ -171,27 +167,3 @@ def fno_of_size(num_parameters: int, modes: int, layers: int, metadata: FieldMet
             high = middle
     width = min((low, high), key=lambda candidate: abs(size(candidate) - num_parameters))
     return FourierOperator(width=width, **arguments)
-
-
-def real_parameters(model: nn.Module) -> int:
-    """Return the number of real parameters; a complex weight counts as two."""
-    return sum(weight.numel() * (2 if weight.is_complex() else 1) for weight in model.parameters())
-
-
-def load_fno(folder: Path, map_location: str = "cpu") -> FourierOperator:
-    """Build the baseline in a stage's folder, frozen and in evaluation mode.
-
-    Raises:
-        ArtifactError: if a file is missing, is no safetensors file, or holds another kind of model or other shapes.
-    """
-    config = read_config(folder)
-    if config.get("kind") != KIND:
-        raise ArtifactError(f"{folder / 'config.json'} describes a {config.get('kind')!r}, but {KIND!r} was expected")
-    model = FourierOperator(**config["arguments"])
-    try:
-        model.load_state_dict(safetensors.torch.load_file(folder / WEIGHTS, device=map_location))
-    except FileNotFoundError:
-        raise ArtifactError(f"{folder / WEIGHTS} does not exist. Run `dvc repro {folder.name}`.") from None
-    except (safetensors.SafetensorError, RuntimeError) as error:
-        raise ArtifactError(f"{folder / WEIGHTS} does not fit its config.json: {error}") from None
-    return model.to(map_location).eval().requires_grad_(False)

@@ -23,6 +23,9 @@ class LatentOperator(nn.Module):
         backbone: name and arguments of the network f.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, tokens: int, dim: int, num_coefficients: int, dt: float, backbone: dict[str, Any]) -> None:
         super().__init__()
         self.dt = dt

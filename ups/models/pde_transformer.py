@@ -7,6 +7,7 @@ Shapes: B batch, N tokens, W width, G channels per group, D latent width, E embe
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +19,8 @@ class GroupAttention(nn.Module):
 
     Shapes: (B, N, W) -> (B, N, W).
     """
+
+    distance: Tensor
 
     def __init__(self, tokens: int, group: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -83,6 +86,19 @@ class Block(nn.Module):
         return x + self.mlp(self.norms[1](x) * (1 + scale_m) + shift_m)
 
 
+class Level(nn.Module):
+    """The blocks of one resolution, one after the other."""
+
+    def __init__(self, depth: int, tokens: int, **block: Any) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(Block(tokens, **block) for _ in range(depth))
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        for block in self.blocks:
+            x = block(x, condition)
+        return x
+
+
 class PdeTransformer(nn.Module):
     """Tokens -> increment of the tokens; exactly zero at initialisation.
 
@@ -116,10 +132,16 @@ class PdeTransformer(nn.Module):
         self.embed_condition = nn.Sequential(nn.Linear(num_conditions, self.EMBEDDING), nn.SiLU())
         self.embed = nn.Conv1d(dim, hidden, stem)
 
-        def level(index: int) -> nn.ModuleList:
-            size = tokens // 2**index
-            return nn.ModuleList(
-                Block(size, hidden, group, heads, mlp_ratio, dropout, self.EMBEDDING) for _ in range(depths[index])
+        def level(index: int) -> Level:
+            return Level(
+                depths[index],
+                tokens // 2**index,
+                width=hidden,
+                group=group,
+                heads=heads,
+                mlp_ratio=mlp_ratio,
+                dropout=dropout,
+                condition=self.EMBEDDING,
             )
 
         coarsest = len(depths) - 1
@@ -138,15 +160,12 @@ class PdeTransformer(nn.Module):
         embedding = self.embed_condition(condition)
         x = self.embed(F.pad(z.transpose(1, 2), (self.pad, self.pad), mode="circular")).transpose(1, 2)
         skips = []
-        for blocks, merge in zip(self.down, self.merge, strict=True):
-            for block in blocks:
-                x = block(x, embedding)
+        for level, merge in zip(self.down, self.merge, strict=True):
+            x = level(x, embedding)
             skips.append(x)
             x = merge(x.reshape(x.shape[0], x.shape[1] // 2, -1))
-        for block in self.bottom:
-            x = block(x, embedding)
-        for blocks, split in zip(self.up, self.split, strict=True):
+        x = self.bottom(x, embedding)
+        for level, split in zip(self.up, self.split, strict=True):
             x = split(x).reshape(x.shape[0], 2 * x.shape[1], -1) + skips.pop()
-            for block in blocks:
-                x = block(x, embedding)
+            x = level(x, embedding)
         return self.head(self.norm(x))

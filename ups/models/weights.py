@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,53 +11,54 @@ import torch
 from torch import nn
 
 from ups.errors import ArtifactError
-from ups.models.codec import Codec
-from ups.models.corrector import ResidualCorrector
-from ups.models.operator import LatentOperator
 
 M = TypeVar("M", bound=nn.Module)
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
-KINDS: dict[str, Callable[..., nn.Module]] = {
-    "codec": Codec,
-    "latent_operator": LatentOperator,
-    "residual_corrector": ResidualCorrector,
-}
 
 
-def save_model(folder: Path, model: nn.Module, kind: str, arguments: dict[str, Any], fingerprint: str) -> None:
+def save_model(folder: Path, model: nn.Module, arguments: dict[str, Any], fingerprint: str) -> None:
     """Write weights and configuration into `folder`.
 
     Args:
         folder: existing folder.
-        model: the model; its parameters and persistent buffers are written as float32.
-        kind: key of `KINDS`.
-        arguments: keyword arguments that build the model again.
+        model: the model; its parameters and persistent buffers are written as they are.
+        arguments: keyword arguments that build the model again from its class.
         fingerprint: key of the stage execution that trained it.
     """
     state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     _write_weights(state, folder / WEIGHTS)
-    config = {"kind": kind, "arguments": arguments, "parameters": count_parameters(model), "fingerprint": fingerprint}
+    config = {
+        "class": type(model).__name__,
+        "arguments": arguments,
+        "parameters": count_parameters(model),
+        "fingerprint": fingerprint,
+    }
     (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
 
 
-def load_model(folder: Path, kind: str, map_location: str = "cpu") -> nn.Module:
-    """Build the model in `folder`, frozen and in evaluation mode.
+def load_model(folder: Path, kind: type[M]) -> M:
+    """Build the model in `folder` on the CPU, frozen and in evaluation mode.
+
+    The caller names the class, so this module knows none of them: a change in one model's code leaves the stages of
+    the others alone.
 
     Raises:
-        ArtifactError: if a file is missing, is no safetensors file, or holds another kind of model or other shapes.
+        ArtifactError: if a file is missing, is no safetensors file, or holds another class or other shapes.
     """
     config = read_config(folder)
-    if config.get("kind") != kind:
-        raise ArtifactError(f"{folder / CONFIG} describes a {config.get('kind')!r}, but a {kind!r} was expected")
-    model = KINDS[kind](**config["arguments"])
+    if config.get("class") != kind.__name__:
+        raise ArtifactError(
+            f"{folder / CONFIG} describes a {config.get('class')!r}, but a {kind.__name__!r} was expected"
+        )
+    model = kind(**config["arguments"])
     try:
-        model.load_state_dict(safetensors.torch.load_file(folder / WEIGHTS, device=map_location))
+        model.load_state_dict(safetensors.torch.load_file(folder / WEIGHTS))
     except FileNotFoundError:
         raise ArtifactError(f"{folder / WEIGHTS} does not exist. Run `dvc repro {folder.name}`.") from None
     except (safetensors.SafetensorError, RuntimeError) as error:
         raise ArtifactError(f"{folder / WEIGHTS} does not fit its config.json: {error}") from None
-    return model.to(map_location).eval().requires_grad_(False)
+    return model.eval().requires_grad_(False)
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -97,4 +97,5 @@ def weights_hash(folder: Path) -> str:
 
 
 def count_parameters(model: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in model.parameters())
+    """Return the number of real parameters; a complex weight counts as two."""
+    return sum(weight.numel() * (2 if weight.is_complex() else 1) for weight in model.parameters())

@@ -4,7 +4,7 @@ dvc repro distill
 """
 
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from ups.data.latents import read_latents
 from ups.models.corrector import ResidualCorrector
@@ -13,8 +13,10 @@ from ups.models.teacher import Teacher
 from ups.models.weights import is_skipped, load_model, read_config
 from ups.parameters.distill import Distill
 from ups.parameters.section import Section
+from ups.stages.machine import project_machine
 from ups.stages.runner import Inputs, main
-from ups.stages.training import Execution, project_machine, skip
+from ups.stages.skipping import skip
+from ups.stages.training import Execution
 from ups.training.student import StudentObjective
 
 NAME = "distill"
@@ -44,10 +46,10 @@ def run(params: Params, inputs: Inputs, outputs: Path) -> dict[str, Any]:
         return skip(NAME, outputs, "distill.optimization.epochs is 0")
     machine = project_machine()
     folders = {key: inputs[key].parent for key in ("operator", "corrector")}
-    operator = cast(LatentOperator, load_model(folders["operator"], "latent_operator")).to(machine.device)
-    corrector = cast(ResidualCorrector, load_model(folders["corrector"], "residual_corrector")).to(machine.device)
+    operator = load_model(folders["operator"], LatentOperator).to(machine.device)
+    corrector = load_model(folders["corrector"], ResidualCorrector).to(machine.device)
     # The student is a network of its own: it starts from the operator's weights and leaves that file alone.
-    student = cast(LatentOperator, load_model(folders["operator"], "latent_operator")).requires_grad_(True)
+    student = load_model(folders["operator"], LatentOperator).requires_grad_(True)
     train, validation = (read_latents(inputs["latents"], split).to(machine.device) for split in ("train", "validation"))
     objective = StudentObjective(Teacher(operator, corrector), train, validation, params.distill.num_taus)
     execution = Execution(NAME, params, inputs, outputs, machine)
@@ -55,7 +57,7 @@ def run(params: Params, inputs: Inputs, outputs: Path) -> dict[str, Any]:
         student, objective.loss, objective.validate, len(objective.train), params.distill.optimization
     )
     last = trained.history.rows[-1]
-    metrics = execution.finish(trained, "latent_operator", read_config(folders["operator"])["arguments"])
+    metrics = execution.finish(trained, read_config(folders["operator"])["arguments"])
     # Errors are compared as RMSE; the history holds mean squares.
     ratio = (last["val_student_error"] / last["val_teacher_error"]) ** 0.5
     return {

@@ -4,7 +4,7 @@ dvc repro encode_latents
 """
 
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 
@@ -15,8 +15,8 @@ from ups.data.normalization import FieldNormalizer
 from ups.models.codec import Codec
 from ups.models.weights import load_model, weights_hash
 from ups.parameters.section import Section
+from ups.stages.machine import project_machine
 from ups.stages.runner import Inputs, main
-from ups.stages.training import project_machine
 
 NAME = "encode_latents"
 INPUTS = {
@@ -35,7 +35,7 @@ def run(params: Params, inputs: Inputs, outputs: Path) -> dict[str, Any]:
     """Write `latents.h5`; the metrics hold the size and the spread of the latents."""
     machine = project_machine()
     folder = inputs["codec"].parent
-    codec = cast(Codec, load_model(folder, "codec")).to(machine.device)
+    codec = load_model(folder, Codec).to(machine.device)
     metadata = read_metadata(inputs["dataset"])
     normalizer = FieldNormalizer(metadata, machine.device)
     metrics: dict[str, Any] = {}

@@ -26,12 +26,12 @@ from ups.evaluation.protocols import Forecaster, Protocol
 from ups.evaluation.scores import Scores, reconstruction_scores, score
 from ups.evaluation.table import results_table
 from ups.inference.surrogate import Surrogate, load_surrogate
-from ups.models.fno import load_fno
-from ups.models.weights import is_skipped
+from ups.models.fno import FourierOperator
+from ups.models.weights import is_skipped, load_model
 from ups.parameters.evaluate import Evaluate
 from ups.parameters.section import Section
+from ups.stages.machine import project_machine
 from ups.stages.runner import Inputs, main
-from ups.stages.training import project_machine
 
 NAME = "evaluate"
 INPUTS = {
@@ -64,7 +64,7 @@ def run(params: Params, inputs: Inputs, outputs: Path) -> dict[str, Any]:
     surrogate = load_surrogate(**folders, metadata=test.metadata).to(device)
     models: dict[str, Forecaster] = {mode: surrogate.forecaster(mode) for mode in surrogate.modes}
     if not is_skipped(inputs["fno"].parent):
-        models["fno"] = load_fno(inputs["fno"].parent, device).forecaster()
+        models["fno"] = load_model(inputs["fno"].parent, FourierOperator).to(device).forecaster()
     models |= _untrained(test)
     choice: dict[str, Any] = {}
     if finite_volume.applicable(test.metadata):

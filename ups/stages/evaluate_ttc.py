@@ -34,8 +34,8 @@ from ups.inference.shift_average import ShiftAverage
 from ups.inference.surrogate import Surrogate, load_surrogate
 from ups.parameters.evaluate_ttc import EvaluateTTC
 from ups.parameters.section import Section
+from ups.stages.machine import project_machine
 from ups.stages.runner import Inputs, main
-from ups.stages.training import project_machine
 
 NAME = "evaluate_ttc"
 INPUTS = {
@@ -91,8 +91,8 @@ def run(params: Params, inputs: Inputs, outputs: Path) -> dict[str, Any]:
     machine = project_machine()
     settings = params.evaluate_ttc
     data = read_split(inputs["dataset"], "test").to(machine.device)
-    folders = [inputs[part].parent for part in ("codec", "operator", "corrector")]
-    surrogate = load_surrogate(*folders, None, data.metadata).to(machine.device)
+    codec, operator, corrector = (inputs[part].parent for part in ("codec", "operator", "corrector"))
+    surrogate = load_surrogate(codec, operator, corrector, None, data.metadata).to(machine.device)
     if surrogate.corrector is None:
         return _skip(outputs)
     scores: dict[str, dict[str, Scores]] = {}

@@ -9,12 +9,14 @@ from typing import Any
 import torch
 
 from ups.data.dataset import read_split
-from ups.models.fno import KIND, fno_of_size, real_parameters
+from ups.models.fno import fno_of_size
 from ups.models.weights import read_config
 from ups.parameters.section import Section
 from ups.parameters.train_baseline import TrainBaseline
+from ups.stages.machine import project_machine
 from ups.stages.runner import Inputs, main
-from ups.stages.training import Execution, project_machine, skip
+from ups.stages.skipping import skip
+from ups.stages.training import Execution
 from ups.training.fields import FieldStepObjective
 
 NAME = "train_baseline"
@@ -47,8 +49,8 @@ def run(params: Params, inputs: Inputs, outputs: Path) -> dict[str, Any]:
     objective = FieldStepObjective(train, validation)
     execution = Execution(NAME, params, inputs, outputs, machine)
     trained = execution.train(model, objective.loss, objective.validate, len(objective), settings.optimization)
-    metrics = execution.finish(trained, KIND, model.arguments)
-    return {**metrics, "parameters": real_parameters(trained.model), "size_of_surrogate": size}
+    metrics = execution.finish(trained, model.arguments)
+    return {**metrics, "size_of_surrogate": size}
 
 
 if __name__ == "__main__":

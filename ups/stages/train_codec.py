@@ -15,8 +15,9 @@ from ups.models.codec import Codec
 from ups.parameters.section import Section
 from ups.parameters.shared import Latent
 from ups.parameters.train_codec import TrainCodec
+from ups.stages.machine import project_machine
 from ups.stages.runner import Inputs, main
-from ups.stages.training import Execution, project_machine
+from ups.stages.training import Execution
 from ups.training.codec import CodecObjective
 
 NAME = "train_codec"
@@ -42,7 +43,7 @@ def run(params: Params, inputs: Inputs, outputs: Path) -> dict[str, Any]:
             f"periodic: {grid.periodic}. Choose 1-D periodic data."
         )
     normalizer = FieldNormalizer(train.metadata, machine.device)
-    arguments = {
+    arguments: dict[str, Any] = {
         "channels": len(train.metadata.channels),
         "points": grid.points[0],
         "tokens": params.latent.tokens,
@@ -61,7 +62,7 @@ def run(params: Params, inputs: Inputs, outputs: Path) -> dict[str, Any]:
     trained = execution.train(
         Codec(**arguments), objective.loss, objective.validate, len(objective.train), params.train_codec.optimization
     )
-    metrics = execution.finish(trained, "codec", arguments)
+    metrics = execution.finish(trained, arguments)
     return {**metrics, "reconstruction_nrmse": metrics["val_loss"]}
 
 

@@ -4,7 +4,7 @@ dvc repro train_diffusion
 """
 
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 
@@ -15,8 +15,10 @@ from ups.models.operator import LatentOperator
 from ups.models.weights import load_model
 from ups.parameters.section import Section
 from ups.parameters.train_diffusion import TrainDiffusion
+from ups.stages.machine import project_machine
 from ups.stages.runner import Inputs, main
-from ups.stages.training import Execution, project_machine, skip
+from ups.stages.skipping import skip
+from ups.stages.training import Execution
 from ups.training.corrector import ResidualObjective, Residuals
 
 NAME = "train_diffusion"
@@ -41,9 +43,9 @@ def run(params: Params, inputs: Inputs, outputs: Path) -> dict[str, Any]:
         return {**skip(NAME, outputs, "train_diffusion.optimization.epochs is 0"), "beats_zero_correction": False}
     machine = project_machine()
     train, validation = (read_latents(inputs["latents"], split).to(machine.device) for split in ("train", "validation"))
-    operator = cast(LatentOperator, load_model(inputs["operator"].parent, "latent_operator")).to(machine.device)
-    residuals = [Residuals(operator, latents) for latents in (train, validation)]
-    arguments = {
+    operator = load_model(inputs["operator"].parent, LatentOperator).to(machine.device)
+    residuals, held_out = (Residuals(operator, latents) for latents in (train, validation))
+    arguments: dict[str, Any] = {
         "dim": train.tokens.shape[-1],
         "hidden": settings.hidden,
         "depth": settings.depth,
@@ -51,20 +53,21 @@ def run(params: Params, inputs: Inputs, outputs: Path) -> dict[str, Any]:
     }
     torch.manual_seed(params.seed)
     corrector = ResidualCorrector(**arguments).to(machine.device)
-    spread = residuals[0].residual.square().mean((0, 1)).sqrt().clamp_min(1e-12)
+    spread = residuals.residual.square().mean((0, 1)).sqrt().clamp_min(1e-12)
     corrector.set_statistics(
         operator.mean, operator.std, spread if settings.standardize_residual else torch.ones_like(spread)
     )
-    objective = ResidualObjective(*residuals, settings.losses, settings.tau, settings.tau_bins)
+    objective = ResidualObjective(residuals, held_out, settings.losses, settings.tau, settings.tau_bins)
     execution = Execution(NAME, params, inputs, outputs, machine)
     trained = execution.train(
         corrector, objective.loss, objective.validate, len(objective.train), settings.optimization
     )
     last = trained.history.rows[-1]
-    metrics = execution.finish(trained, "residual_corrector", arguments)
+    metrics = execution.finish(trained, arguments)
     # The gate asks for more than a mean below the baseline: the gain has to stand out from trajectory to trajectory.
     with torch.no_grad():
-        gate = paired_test(*(values.cpu() for values in objective.by_trajectory(trained.model)))
+        error, zero = objective.by_trajectory(trained.model)
+    gate = paired_test(error.cpu(), zero.cpu())
     pays = gate["better"]
     if not pays:
         print(f"{NAME}: the corrector does not beat the zero correction on validation; the surrogate leaves it out")

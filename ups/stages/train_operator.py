@@ -12,8 +12,9 @@ from ups.data.latents import read_latents
 from ups.models.operator import LatentOperator
 from ups.parameters.section import Section
 from ups.parameters.train_operator import TrainOperator
+from ups.stages.machine import project_machine
 from ups.stages.runner import Inputs, main
-from ups.stages.training import Execution, project_machine
+from ups.stages.training import Execution
 from ups.training.operator import OperatorObjective
 
 NAME = "train_operator"
@@ -33,7 +34,7 @@ def run(params: Params, inputs: Inputs, outputs: Path) -> dict[str, Any]:
     train, validation = (read_latents(inputs["latents"], split).to(machine.device) for split in ("train", "validation"))
     settings = params.train_operator
     tokens, dim = train.tokens.shape[2:]
-    arguments = {
+    arguments: dict[str, Any] = {
         "tokens": tokens,
         "dim": dim,
         "num_coefficients": train.coefficients.shape[1],
@@ -46,7 +47,7 @@ def run(params: Params, inputs: Inputs, outputs: Path) -> dict[str, Any]:
     objective = OperatorObjective(train, validation, settings.losses, settings.rollout)
     execution = Execution(NAME, params, inputs, outputs, machine)
     trained = execution.train(operator, objective.loss, objective.validate, len(objective.train), settings.optimization)
-    metrics = execution.finish(trained, "latent_operator", arguments)
+    metrics = execution.finish(trained, arguments)
     return {**metrics, "val_rollout_loss": trained.history.rows[-1]["val_rollout_loss"]}
 
 

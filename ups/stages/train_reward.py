@@ -8,7 +8,7 @@ from pathlib import Path
 from ups.parameters.optional_stages import TrainReward
 from ups.parameters.section import Section
 from ups.stages.runner import Inputs, main
-from ups.stages.training import skip
+from ups.stages.skipping import skip
 
 NAME = "train_reward"
 INPUTS = {"latents": "artifacts/encode_latents/latents.h5"}

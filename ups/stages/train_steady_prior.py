@@ -8,7 +8,7 @@ from pathlib import Path
 from ups.parameters.optional_stages import TrainSteadyPrior
 from ups.parameters.section import Section
 from ups.stages.runner import Inputs, main
-from ups.stages.training import skip
+from ups.stages.skipping import skip
 
 NAME = "train_steady_prior"
 INPUTS = {"latents": "artifacts/encode_latents/latents.h5"}

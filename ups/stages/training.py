@@ -1,4 +1,4 @@
-"""What the training stages share around the loop: the machine, resuming, weights, and the summary of a training."""
+"""What the training stages share around the loop: resuming, weights, and the summary of a training."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ from typing import Any, TypeVar
 
 from torch import nn
 
-from ups.models.weights import count_parameters, save_model, save_skipped
-from ups.parameters.files import BASE, read_yaml, validate_section
+from ups.models.weights import count_parameters, save_model
 from ups.parameters.section import Optimization, Section
-from ups.parameters.shared import Compute
 from ups.training.checkpoint import Checkpoint, fingerprint
 from ups.training.history import History
 from ups.training.loop import LossFunction, Trained, Validation, train
@@ -18,11 +16,6 @@ from ups.training.machine import Machine
 from ups.training.monitors import overfitting
 
 M = TypeVar("M", bound=nn.Module)
-
-
-def project_machine() -> Machine:
-    """Set up this process for the `compute` section of params/base.yaml and return the machine."""
-    return Machine.from_parameters(validate_section(Compute, read_yaml(BASE)["compute"]))
 
 
 class Execution:
@@ -59,9 +52,9 @@ class Execution:
             label=self.stage,
         )
 
-    def finish(self, trained: Trained[M], kind: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    def finish(self, trained: Trained[M], arguments: dict[str, Any]) -> dict[str, Any]:
         """Write the weights, drop the checkpoint and return the metrics every training reports."""
-        save_model(self.outputs, trained.model, kind, arguments, self.fingerprint)
+        save_model(self.outputs, trained.model, arguments, self.fingerprint)
         self.checkpoint.delete()
         last = trained.history.rows[-1]
         return {
@@ -73,10 +66,3 @@ class Execution:
             "skipped_updates": sum(trained.history.column("skipped_updates")),
             "overfitting": overfitting(trained.history.column("train_loss"), trained.history.column("val_loss")),
         }
-
-
-def skip(stage: str, outputs: Path, reason: str) -> dict[str, str]:
-    """Write the outputs of a stage that has nothing to train, say so, and return its metrics."""
-    print(f"{stage}: skipped, {reason}")
-    save_skipped(outputs, reason)
-    return {"status": "skipped", "reason": reason}

@@ -1,0 +1,12 @@
+"""A stage that has nothing to do: it says so and still leaves the files later stages look for."""
+
+from pathlib import Path
+
+from ups.models.weights import save_skipped
+
+
+def skip(stage: str, outputs: Path, reason: str) -> dict[str, str]:
+    """Write the outputs of a stage that has nothing to train, say so, and return its metrics."""
+    print(f"{stage}: skipped, {reason}")
+    save_skipped(outputs, reason)
+    return {"status": "skipped", "reason": reason}
