@@ -1,0 +1,138 @@
+"""The assembled surrogate: its step maps, its gate, and its bundle."""
+
+import json
+
+import pytest
+import torch
+
+from ups.data.fields import FieldMetadata, Grid, Normalization
+from ups.errors import ArtifactError
+from ups.inference.surrogate import load_bundle, load_surrogate
+from ups.models.codec import Codec
+from ups.models.corrector import ResidualCorrector
+from ups.models.operator import LatentOperator
+from ups.models.weights import WEIGHTS, load_model, save_model, save_skipped
+
+METADATA = FieldMetadata(
+    equation="burgers",
+    channels=("u",),
+    units=("1",),
+    coefficients=("viscosity",),
+    grid=Grid(extent=(1.0,), points=(32,), origin=(0.0,), periodic=(True,)),
+    dt=0.05,
+    normalization=Normalization(mean=(0.4,), std=(2.0,)),
+)
+CODEC = {
+    "channels": 1,
+    "points": 32,
+    "tokens": 8,
+    "dim": 4,
+    "encoder": {"hidden": 8, "depth": 1, "kernel": 3},
+    "decoder": {"hidden": 8, "depth": 1, "neighbours": 3, "frequencies": 2},
+}
+OPERATOR = {
+    "tokens": 8,
+    "dim": 4,
+    "num_coefficients": 1,
+    "dt": 0.05,
+    "backbone": {
+        "name": "pde_transformer",
+        "hidden": 12,
+        "depths": [1, 1],
+        "group": 6,
+        "heads": 2,
+        "mlp_ratio": 2.0,
+        "dropout": 0.0,
+        "stem": 3,
+    },
+}
+CORRECTOR = {"dim": 4, "hidden": 8, "depth": 2, "zero_init": False}
+U = torch.randn(3, 2, 1, 32, generator=torch.Generator().manual_seed(0))
+C = torch.full((3, 1), 0.01)
+
+
+@pytest.fixture
+def folders(tmp_path):
+    torch.manual_seed(0)
+    parts = {"codec": Codec(**CODEC), "operator": LatentOperator(**OPERATOR), "student": LatentOperator(**OPERATOR)}
+    parts["corrector"] = ResidualCorrector(**CORRECTOR)
+    arguments = {"codec": CODEC, "operator": OPERATOR, "student": OPERATOR, "corrector": CORRECTOR}
+    for name, model in parts.items():
+        for parameter in model.parameters():
+            torch.nn.init.normal_(parameter, std=0.2)
+        (tmp_path / name).mkdir()
+        save_model(tmp_path / name, model, arguments[name], "key")
+    gate(tmp_path, True)
+    return {name: tmp_path / name for name in parts}
+
+
+def gate(folder, passed: bool) -> None:
+    (folder / "corrector" / "metrics.json").write_text(json.dumps({"beats_zero_correction": passed}))
+
+
+def forecasts(surrogate):
+    return {mode: surrogate.forecaster(mode)(U, 3, C) for mode in surrogate.modes}
+
+
+def test_the_assembled_surrogate_uses_the_corrector_only_if_it_passed_its_gate(folders):
+    passed = forecasts(load_surrogate(**folders, metadata=METADATA))
+    assert torch.equal(passed["assembled"], passed["corrected"])
+    gate(folders["corrector"].parent, False)
+    failed = forecasts(load_surrogate(**folders, metadata=METADATA))
+    assert torch.equal(failed["assembled"], failed["operator"])
+    assert torch.equal(failed["corrected"], passed["corrected"])
+    assert not torch.equal(failed["assembled"], failed["corrected"])
+
+
+def test_the_zero_correction_is_the_operator_and_the_student_is_not(folders):
+    made = forecasts(load_surrogate(**folders, metadata=METADATA))
+    assert torch.equal(made["zero_correction"], made["operator"])
+    assert not torch.equal(made["student"], made["operator"])
+
+
+def test_skipped_stages_are_absent(folders):
+    for part in ("corrector", "student"):
+        save_skipped(folders[part], "0 epochs")
+    surrogate = load_surrogate(**folders, metadata=METADATA)
+    assert surrogate.modes == ("operator", "assembled")
+    with pytest.raises(ArtifactError, match="no student"):
+        surrogate.forecaster("student")
+
+
+def test_a_forecast_depends_on_the_last_given_frame_only_and_rolls_on_by_itself(folders):
+    surrogate = load_surrogate(**folders, metadata=METADATA)
+    forecaster = surrogate.forecaster("operator")
+    long = forecaster(U, 4, C)
+    assert torch.equal(long, forecaster(U[:, 1:], 4, C))
+    frames = list(surrogate.rollout(U[:, 1], C, 4, "operator"))
+    assert torch.equal(torch.stack(frames, 1), long)
+    # Free-running: the second frame does not come from decoding and encoding the first, nor from a true frame.
+    z = surrogate.operator(surrogate.operator(surrogate.encode(U[:, 1]), C), C)
+    torch.testing.assert_close(surrogate.decode(z), long[:, 1])
+
+
+def test_a_bundle_gives_the_same_numbers_somewhere_else(folders, tmp_path):
+    surrogate = load_surrogate(**folders, metadata=METADATA)
+    surrogate.save(tmp_path / "bundle")
+    for folder in folders.values():
+        (folder / WEIGHTS).unlink()
+    moved = (tmp_path / "bundle").rename(tmp_path / "elsewhere")
+    loaded = load_bundle(moved)
+    assert loaded.metadata == METADATA
+    for mode, frames in forecasts(surrogate).items():
+        assert torch.equal(loaded.forecaster(mode)(U, 3, C), frames)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda folder: (folder / "model.safetensors").write_bytes(b"short"), "does not fit its config.json"),
+        (lambda folder: (folder / "model.safetensors").unlink(), "model.safetensors does not exist"),
+        (lambda folder: (folder / "config.json").write_text("{"), "not valid JSON"),
+        (lambda folder: (folder / "config.json").write_text('{"class": "Codec"}'), "describes a 'Codec', but a 'Lat"),
+    ],
+)
+def test_damaged_weights_are_refused_with_a_reason(folders, damage, message):
+    damage(folders["operator"])
+    with pytest.raises(ArtifactError, match=message):
+        load_model(folders["operator"], LatentOperator)
