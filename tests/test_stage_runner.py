@@ -12,11 +12,8 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
 import yaml
-
-from ups.data.dataset import DatasetWriter
-from ups.data.fields import FieldMetadata, Grid, Normalization
+from small_surrogate import write_dataset
 
 ROOT = Path(__file__).parents[1]
 
@@ -121,28 +118,13 @@ def codec_project(tmp_path):
     parameters["latent"] = {"tokens": 8, "dim": 4}
     parameters["compute"]["num_threads"] = 1
     parameters["train_codec"]["optimization"].update(
-        epochs=40, updates_per_epoch=20, pairs_per_update=32, warmup_updates=5
+        epochs=20, updates_per_epoch=20, pairs_per_update=32, warmup_updates=5
     )
     (tmp_path / "params").mkdir()
     (tmp_path / "params" / "base.yaml").write_text(yaml.safe_dump(parameters))
     folder = tmp_path / "artifacts" / "prepare_data"
     folder.mkdir(parents=True)
-    metadata = FieldMetadata(
-        equation="burgers",
-        channels=("u",),
-        units=("1",),
-        coefficients=("viscosity",),
-        grid=Grid(extent=(1.0,), points=(32,), origin=(0.0,), periodic=(True,)),
-        dt=0.05,
-        normalization=Normalization(mean=(0.0,), std=(1.0,)),
-    )
-    generator = torch.Generator().manual_seed(0)
-    with DatasetWriter(folder / "dataset.h5") as writer:
-        for split in ("train", "validation", "test"):
-            writer.begin_split(split, range(6), 5, 1, (32,))
-            fields = torch.randn(6, 5, 1, 32, generator=generator).numpy()
-            writer.append(fields, torch.full((6, 1), 0.01).numpy())
-        writer.finish(metadata)
+    write_dataset(folder / "dataset.h5")
     return tmp_path
 
 
@@ -167,11 +149,11 @@ def epochs_done(folder: Path) -> int:
 def test_training_stopped_by_ctrl_c_or_killed_goes_on_at_the_last_epoch(codec_project):
     """Ctrl-C, then kill -9, then to the end: the weights equal those of a training that was left alone."""
     whole = train_codec(codec_project)
-    assert whole.communicate(timeout=300)[1].count("epoch") == 40
+    assert whole.communicate(timeout=300)[1].count("epoch") == 20
     weights = codec_project / "artifacts" / "train_codec" / "model.safetensors"
     expected = weights.read_bytes()
     weights.unlink()
-    for how, target in ((signal.SIGINT, 3), (signal.SIGKILL, 12)):
+    for how, target in ((signal.SIGINT, 3), (signal.SIGKILL, 8)):
         process = train_codec(codec_project)
         deadline = time.monotonic() + 120
         while epochs_done(codec_project) < target and time.monotonic() < deadline:
@@ -185,7 +167,7 @@ def test_training_stopped_by_ctrl_c_or_killed_goes_on_at_the_last_epoch(codec_pr
     error = last.communicate(timeout=300)[1]
     assert last.returncode == 0
     assert "resumed after epoch" in error
-    assert "epoch 1/40" not in error
+    assert "epoch 1/20" not in error
     assert weights.read_bytes() == expected
     assert not list((codec_project / ".ups" / "checkpoints").iterdir())
     assert [p.name for p in (codec_project / "artifacts").iterdir() if p.name.startswith(".")] == []

@@ -1,73 +1,22 @@
 """The assembled surrogate: its step maps, its gate, and its bundle."""
 
-import json
-
 import pytest
 import torch
+from small_surrogate import METADATA, write_gate, write_models
 
-from ups.data.fields import FieldMetadata, Grid, Normalization
+import ups
 from ups.errors import ArtifactError
-from ups.inference.surrogate import load_bundle, load_surrogate
-from ups.models.codec import Codec
-from ups.models.corrector import ResidualCorrector
+from ups.inference.surrogate import load_surrogate
 from ups.models.operator import LatentOperator
-from ups.models.weights import WEIGHTS, load_model, save_model, save_skipped
+from ups.models.weights import WEIGHTS, load_model, save_skipped
 
-METADATA = FieldMetadata(
-    equation="burgers",
-    channels=("u",),
-    units=("1",),
-    coefficients=("viscosity",),
-    grid=Grid(extent=(1.0,), points=(32,), origin=(0.0,), periodic=(True,)),
-    dt=0.05,
-    normalization=Normalization(mean=(0.4,), std=(2.0,)),
-)
-CODEC = {
-    "channels": 1,
-    "points": 32,
-    "tokens": 8,
-    "dim": 4,
-    "encoder": {"hidden": 8, "depth": 1, "kernel": 3},
-    "decoder": {"hidden": 8, "depth": 1, "neighbours": 3, "frequencies": 2},
-}
-OPERATOR = {
-    "tokens": 8,
-    "dim": 4,
-    "num_coefficients": 1,
-    "dt": 0.05,
-    "backbone": {
-        "name": "pde_transformer",
-        "hidden": 12,
-        "depths": [1, 1],
-        "group": 6,
-        "heads": 2,
-        "mlp_ratio": 2.0,
-        "dropout": 0.0,
-        "stem": 3,
-    },
-}
-CORRECTOR = {"dim": 4, "hidden": 8, "depth": 2, "zero_init": False}
 U = torch.randn(3, 2, 1, 32, generator=torch.Generator().manual_seed(0))
 C = torch.full((3, 1), 0.01)
 
 
 @pytest.fixture
 def folders(tmp_path):
-    torch.manual_seed(0)
-    parts = {"codec": Codec(**CODEC), "operator": LatentOperator(**OPERATOR), "student": LatentOperator(**OPERATOR)}
-    parts["corrector"] = ResidualCorrector(**CORRECTOR)
-    arguments = {"codec": CODEC, "operator": OPERATOR, "student": OPERATOR, "corrector": CORRECTOR}
-    for name, model in parts.items():
-        for parameter in model.parameters():
-            torch.nn.init.normal_(parameter, std=0.2)
-        (tmp_path / name).mkdir()
-        save_model(tmp_path / name, model, arguments[name], "key")
-    gate(tmp_path, True)
-    return {name: tmp_path / name for name in parts}
-
-
-def gate(folder, passed: bool) -> None:
-    (folder / "corrector" / "metrics.json").write_text(json.dumps({"beats_zero_correction": passed}))
+    return write_models(tmp_path)
 
 
 def forecasts(surrogate):
@@ -77,7 +26,7 @@ def forecasts(surrogate):
 def test_the_assembled_surrogate_uses_the_corrector_only_if_it_passed_its_gate(folders):
     passed = forecasts(load_surrogate(**folders, metadata=METADATA))
     assert torch.equal(passed["assembled"], passed["corrected"])
-    gate(folders["corrector"].parent, False)
+    write_gate(folders["corrector"], passed=False)
     failed = forecasts(load_surrogate(**folders, metadata=METADATA))
     assert torch.equal(failed["assembled"], failed["operator"])
     assert torch.equal(failed["corrected"], passed["corrected"])
@@ -117,7 +66,7 @@ def test_a_bundle_gives_the_same_numbers_somewhere_else(folders, tmp_path):
     for folder in folders.values():
         (folder / WEIGHTS).unlink()
     moved = (tmp_path / "bundle").rename(tmp_path / "elsewhere")
-    loaded = load_bundle(moved)
+    loaded = ups.load(moved)
     assert loaded.metadata == METADATA
     for mode, frames in forecasts(surrogate).items():
         assert torch.equal(loaded.forecaster(mode)(U, 3, C), frames)

@@ -1,0 +1,82 @@
+"""A small surrogate with random weights and a small data set, as the stages leave them on disk."""
+
+import json
+from pathlib import Path
+
+import torch
+
+from ups.data.dataset import DatasetWriter
+from ups.data.fields import FieldMetadata, Grid, Normalization
+from ups.models.codec import Codec
+from ups.models.corrector import ResidualCorrector
+from ups.models.operator import LatentOperator
+from ups.models.weights import save_model
+
+METADATA = FieldMetadata(
+    equation="burgers",
+    channels=("u",),
+    units=("1",),
+    coefficients=("viscosity",),
+    grid=Grid(extent=(1.0,), points=(32,), origin=(0.0,), periodic=(True,)),
+    dt=0.05,
+    normalization=Normalization(mean=(0.4,), std=(2.0,)),
+)
+CODEC = {
+    "channels": 1,
+    "points": 32,
+    "tokens": 8,
+    "dim": 4,
+    "encoder": {"hidden": 8, "depth": 1, "kernel": 3},
+    "decoder": {"hidden": 8, "depth": 1, "neighbours": 3, "frequencies": 2},
+}
+OPERATOR = {
+    "tokens": 8,
+    "dim": 4,
+    "num_coefficients": 1,
+    "dt": 0.05,
+    "backbone": {
+        "name": "pde_transformer",
+        "hidden": 12,
+        "depths": [1, 1],
+        "group": 6,
+        "heads": 2,
+        "mlp_ratio": 2.0,
+        "dropout": 0.0,
+        "stem": 3,
+    },
+}
+CORRECTOR = {"dim": 4, "hidden": 8, "depth": 2, "zero_init": False}
+
+
+def write_models(folder: Path) -> dict[str, Path]:
+    """Write codec, operator, student and corrector with random weights; return the folder of each."""
+    torch.manual_seed(0)
+    parts = {
+        "codec": (Codec(**CODEC), CODEC),
+        "operator": (LatentOperator(**OPERATOR), OPERATOR),
+        "student": (LatentOperator(**OPERATOR), OPERATOR),
+        "corrector": (ResidualCorrector(**CORRECTOR), CORRECTOR),
+    }
+    for name, (model, arguments) in parts.items():
+        for parameter in model.parameters():
+            torch.nn.init.normal_(parameter, std=0.2)
+        (folder / name).mkdir(parents=True)
+        save_model(folder / name, model, arguments, "key")
+    write_gate(folder / "corrector", passed=True)
+    return {name: folder / name for name in parts}
+
+
+def write_gate(corrector: Path, passed: bool) -> None:
+    (corrector / "metrics.json").write_text(json.dumps({"beats_zero_correction": passed}))
+
+
+def write_dataset(path: Path, rows: int = 6, frames: int = 5) -> Path:
+    """Write a data set of noise; every split has `rows` trajectories."""
+    generator = torch.Generator().manual_seed(0)
+    with DatasetWriter(path) as writer:
+        for split in ("train", "validation", "test"):
+            writer.begin_split(split, range(rows), frames, 1, (32,))
+            fields = torch.randn(rows, frames, 1, 32, generator=generator).numpy()
+            writer.append(fields, torch.full((rows, 1), 0.01).numpy())
+        writer.finish(METADATA)
+    return path
