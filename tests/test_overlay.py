@@ -96,7 +96,7 @@ LIGHT = {
 SIZES = {"samples", "points", "frames", "check_samples", "train", "validation", "test", "epochs", "updates_per_epoch"}
 SIZES |= {"pairs_per_update", "cells", "panel_trajectories", "batch_size"}
 # These change the time a run takes and not what comes out.
-SIZES |= {"compile", "num_threads"}
+SIZES |= {"compile", "num_threads", "micro_batches"}
 
 
 @pytest.fixture

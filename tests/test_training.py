@@ -52,7 +52,7 @@ class Regression:
         return {"train_loss": error, "val_loss": error}
 
 
-def run(tmp_path, name="a", optimization=None, problem=None, key="key", loss=None):
+def run(tmp_path, name="a", optimization=None, problem=None, key="key", loss=None, machine=CPU):
     problem = problem or Regression()
     folder = tmp_path / name
     folder.mkdir(exist_ok=True)
@@ -63,7 +63,7 @@ def run(tmp_path, name="a", optimization=None, problem=None, key="key", loss=Non
         37,
         optimization or settings(),
         seed=5,
-        machine=CPU,
+        machine=machine,
         history=History(folder / "history.csv"),
         checkpoint=Checkpoint(name, key, folder),
         label="test",
@@ -256,3 +256,33 @@ def test_the_given_model_is_trained_and_the_returned_one_is_its_average(tmp_path
     assert not any(p.requires_grad for p in result.model.parameters())
     moved = zip(result.model.parameters(), copy.deepcopy(start).parameters(), strict=True)
     assert all((a - b).abs().max() > 1e-4 for a, b in moved)
+
+
+def test_mixed_precision_trains_to_nearly_the_same_model(tmp_path):
+    """bfloat16 has 8 bits of mantissa: products are good to 1 in 256, the weights themselves stay float32."""
+    exact = run(tmp_path, "fp32").history.rows[-1]["train_loss"]
+    mixed = run(tmp_path, "bf16", machine=Machine(torch.device("cpu"), precision="bf16"))
+    assert mixed.history.rows[-1]["train_loss"] == pytest.approx(exact, rel=0.05)
+    assert mixed.history.rows[-1]["train_loss"] != exact
+    assert all(p.dtype == torch.float32 for p in mixed.model.parameters())
+
+
+def test_compilation_reaches_the_methods_that_training_calls(monkeypatch):
+    compiled = []
+    monkeypatch.setattr(torch, "compile", lambda function: compiled.append(function.__name__) or function)
+    machine = Machine(torch.device("cpu"), compile=True)
+    machine.prepare(nn.Linear(1, 1))
+    assert compiled == ["forward"]
+
+    class TwoWays(nn.Module):
+        COMPILED = ("encode", "decode")
+
+        def encode(self, x):
+            return x
+
+        decode = encode
+
+    machine.prepare(TwoWays())
+    assert compiled[1:] == ["encode", "encode"]
+    Machine(torch.device("cpu")).prepare(nn.Linear(1, 1))
+    assert len(compiled) == 3

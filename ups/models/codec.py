@@ -141,6 +141,8 @@ class Codec(nn.Module):
         ParameterError: if tokens do not divide the grid or the neighbourhood does not fit the tokens.
     """
 
+    COMPILED = ("encode", "decode", "decode_at")
+
     def __init__(
         self, channels: int, points: int, tokens: int, dim: int, encoder: dict[str, int], decoder: dict[str, int]
     ) -> None:

@@ -103,7 +103,7 @@ def train(
     ema = EMA(model, optimization.ema_decay)
     averaged = copy.deepcopy(model)
     monitor = GradientMonitor(optimization.max_skipped_updates)
-    forward = machine.compiled(model)
+    machine.prepare(model)
     checked: set[str] = set()
     start, seconds = _resume(checkpoint, model, optimizer, ema, history)
     bar = tqdm(total=updates, initial=start * per_epoch, desc=label, disable=not sys.stderr.isatty(), leave=False)
@@ -120,7 +120,7 @@ def train(
             optimizer.zero_grad(set_to_none=True)
             for indices in shuffle.indices(update).to(machine.device).chunk(optimization.micro_batches):
                 with machine.autocast():
-                    terms = loss(forward, indices, progress, generator)
+                    terms = loss(model, indices, progress, generator)
                     value = total(terms)
                 _check(label, epoch, update, terms, value, model, checked)
                 (value / optimization.micro_batches).backward()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,5 +56,8 @@ class Machine:
             return torch.autocast(self.device.type, dtype=torch.bfloat16)
         return contextlib.nullcontext()
 
-    def compiled(self, model: nn.Module) -> Callable[..., Any]:
-        return torch.compile(model) if self.compile else model
+    def prepare(self, model: nn.Module) -> None:
+        """Compile what training calls of `model`, in place: `forward`, or the methods it names in `COMPILED`."""
+        if self.compile:
+            for name in getattr(model, "COMPILED", ("forward",)):
+                setattr(model, name, torch.compile(getattr(model, name)))
