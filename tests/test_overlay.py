@@ -150,7 +150,7 @@ def test_everything_resolves(base):
     for variant in (None, *overlay.names("variants")):
         for preset in overlay.names("presets"):
             for task in (None, *overlay.names("tasks")):
-                Parameters.model_validate(resolve(base, task, variant, preset, seed=7))
+                assert Parameters.model_validate(resolve(base, task, variant, preset, seed=7)).seed == 7
 
 
 @pytest.mark.parametrize("preset", ["tiny", "default", "full"])

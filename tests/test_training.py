@@ -286,3 +286,19 @@ def test_compilation_reaches_the_methods_that_training_calls(monkeypatch):
     assert compiled[1:] == ["encode", "encode"]
     Machine(torch.device("cpu")).prepare(nn.Linear(1, 1))
     assert len(compiled) == 3
+
+
+def test_a_term_that_acts_now_and_then_is_averaged_over_its_own_updates(tmp_path):
+    problem = Regression()
+
+    def sometimes(model, indices, progress, generator):
+        terms = problem.loss(model, indices, progress, generator)
+        if progress.epoch >= 1 and progress.update % 2 == 0:
+            terms["seven"] = Term(7.0 + 0.0 * terms["mse"].value + model[0].bias.sum() * 0.0 + model[0].bias[0], 1e-9)
+        return terms
+
+    rows = run(tmp_path, loss=sometimes).history.rows
+    assert "loss_seven" not in rows[0]
+    assert rows[1]["loss_seven"] == pytest.approx(7.0, abs=0.5)
+    header = (tmp_path / "a" / "history.csv").read_text().splitlines()[0]
+    assert "loss_seven" in header

@@ -44,9 +44,11 @@ class EMA:
 
     @torch.no_grad()
     def copy_to(self, target: nn.Module, source: nn.Module) -> None:
-        """Write the averaged parameters of `source` into `target`, which has the same architecture."""
+        """Write the averaged parameters and the buffers of `source` into `target`, of the same architecture."""
         for into, value in zip(target.parameters(), self.weights(source), strict=True):
             into.copy_(value)
+        for buffer, current in zip(target.buffers(), source.buffers(), strict=True):
+            buffer.copy_(current)
 
     def state_dict(self) -> dict[str, object]:
         return {"count": self.count, "norm": self.norm, "sums": self.sums}

@@ -22,9 +22,10 @@ class History:
     def write(self) -> None:
         if not self.rows:
             return
+        columns = list(dict.fromkeys(name for row in self.rows for name in row))  # a term may begin in a later epoch
         temporary = self.path.with_suffix(".tmp")
         with temporary.open("w", newline="") as file:
-            writer = csv.DictWriter(file, fieldnames=list(self.rows[-1]))
+            writer = csv.DictWriter(file, fieldnames=columns)
             writer.writeheader()
             writer.writerows(self.rows)
         temporary.replace(self.path)

@@ -19,9 +19,9 @@ from ups.parameters.section import Optimization
 from ups.training.checkpoint import Checkpoint
 from ups.training.ema import EMA
 from ups.training.history import History
-from ups.training.losses import Terms, total
+from ups.training.losses import TermMeans, Terms, total
 from ups.training.machine import Machine
-from ups.training.monitors import GradientMonitor, check_gradients_exist
+from ups.training.monitors import WARN_NORM, GradientMonitor, check_gradients_exist
 from ups.training.sampling import Shuffle, noise_generator
 from ups.training.schedule import learning_rate
 
@@ -102,7 +102,7 @@ def train(
     )
     ema = EMA(model, optimization.ema_decay)
     averaged = copy.deepcopy(model)
-    monitor = GradientMonitor(optimization.max_skipped_updates)
+    monitor, means = GradientMonitor(optimization.max_skipped_updates), TermMeans()
     machine.prepare(model)
     checked: set[str] = set()
     start, seconds = _resume(checkpoint, model, optimizer, ema, history)
@@ -111,7 +111,6 @@ def train(
     for epoch in range(start, optimization.epochs):
         model.train()
         began = time.perf_counter()
-        sums: dict[str, Tensor] = {}
         for update in range(epoch * per_epoch, (epoch + 1) * per_epoch):
             torch.manual_seed(seed + update)  # dropout draws from the global stream
             generator = noise_generator(seed, update, machine.device)
@@ -122,46 +121,37 @@ def train(
                 with machine.autocast():
                     terms = loss(model, indices, progress, generator)
                     value = total(terms)
-                _check(label, epoch, update, terms, value, model, checked)
-                (value / optimization.micro_batches).backward()
-                for name, term in terms.items():
-                    share = term.value.detach() / optimization.micro_batches
-                    sums[name] = sums[name] + share if name in sums else share
-            limit = optimization.gradient_clip or math.inf
-            norm = float(nn.utils.clip_grad_norm_(model.parameters(), limit))
+                _check(label, progress, terms, value, model, checked)
+                share = len(indices) / optimization.pairs_per_update
+                (value * share).backward()
+                means.add(terms, share)
+            norm = float(nn.utils.clip_grad_norm_(model.parameters(), optimization.gradient_clip or math.inf))
             if monitor.accepts(norm):
                 for group in optimizer.param_groups:
                     group["lr"] = rate
                 optimizer.step()
                 ema.update(model)
             bar.update()
-        averaged.load_state_dict(model.state_dict())
         ema.copy_to(averaged, model)
-        averaged.eval()
         with torch.no_grad():
-            results = validate(averaged)
+            results = validate(averaged.eval())
         seconds += time.perf_counter() - began
-        terms_row = {f"loss_{name}": float(value) / per_epoch for name, value in sums.items()}
-        row = {"epoch": epoch + 1, "updates": (epoch + 1) * per_epoch, "learning_rate": rate}
-        history.append({**row, **terms_row, **results, **monitor.flush(), "seconds": round(seconds, 3)})
-        checkpoint.save(
-            {
-                "epoch": epoch + 1,
-                "seconds": seconds,
-                "model": model.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "ema": ema.state_dict(),
-                "history": history.rows,
-            }
-        )
-        line = f"{label}: epoch {epoch + 1}/{optimization.epochs}, " + ", ".join(
-            f"{name} {value:.3e}" for name, value in results.items() if name in ("train_loss", "val_loss")
-        )
-        bar.write(f"{line}, {seconds:.0f} s", file=sys.stderr)
+        row = {"epoch": epoch + 1, "updates": (epoch + 1) * per_epoch, "learning_rate": rate, **means.flush()}
+        history.append({**row, **results, **monitor.flush(), "seconds": round(seconds, 3)})
+        state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "ema": ema.state_dict()}
+        checkpoint.save({"epoch": epoch + 1, "seconds": seconds, "history": history.rows, **state})
+        bar.write(_line(label, history.rows[-1], optimization.epochs), file=sys.stderr)
     bar.close()
-    averaged.load_state_dict(model.state_dict())
     ema.copy_to(averaged, model)
     return Trained(averaged.eval().requires_grad_(False), history, updates, seconds)
+
+
+def _line(label: str, row: dict[str, float], epochs: int) -> str:
+    losses = ", ".join(f"{name} {row[name]:.3e}" for name in ("train_loss", "val_loss") if name in row)
+    line = f"{label}: epoch {row['epoch']}/{epochs}, {losses}, {row['seconds']:.0f} s"
+    if row["large_gradients"]:
+        line += f"; warning: gradient norm above {WARN_NORM:g} in {row['large_gradients']} updates"
+    return line
 
 
 def _resume(
@@ -180,15 +170,13 @@ def _resume(
     return state["epoch"], state["seconds"]
 
 
-def _check(
-    label: str, epoch: int, update: int, terms: Terms, value: Tensor, model: nn.Module, checked: set[str]
-) -> None:
+def _check(label: str, progress: Progress, terms: Terms, value: Tensor, model: nn.Module, checked: set[str]) -> None:
     """Stop on a non-finite loss; look at the gradient of each term the first time its weight is positive."""
     if not bool(torch.isfinite(value)):
         named = ", ".join(f"{name} = {float(term.value.detach()):.3g}" for name, term in terms.items())
         raise TrainingError(
-            f"{label}: the loss is not finite in epoch {epoch + 1}, update {update + 1} ({named}). Lower the learning "
-            "rate, or look at the data with the audit of prepare_data."
+            f"{label}: the loss is not finite in epoch {progress.epoch + 1}, update {progress.update + 1} ({named}). "
+            "Lower the learning rate, or look at the data with the audit of prepare_data."
         )
     fresh = {name: term for name, term in terms.items() if term.weight and name not in checked}
     if fresh:

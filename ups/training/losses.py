@@ -25,6 +25,30 @@ def total(terms: Terms) -> Tensor:
     return torch.stack([term.value * term.weight for term in terms.values() if term.weight]).sum()
 
 
+class TermMeans:
+    """Means of the unweighted terms over the updates in which each occurred; a term may act on every n-th update only.
+
+    Values stay on their device until `flush`, so that adding them up does not wait for a GPU.
+    """
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._shares: dict[str, float] = {}
+
+    def add(self, terms: Terms, share: float) -> None:
+        """Take in the terms of a micro-batch that makes up `share` of its update."""
+        for name, term in terms.items():
+            value = term.value.detach() * share
+            self._sums[name] = self._sums[name] + value if name in self._sums else value
+            self._shares[name] = self._shares.get(name, 0.0) + share
+
+    def flush(self) -> dict[str, float]:
+        """Return `loss_<term>` for all terms since the last call."""
+        means = {f"loss_{name}": float(value) / self._shares[name] for name, value in self._sums.items()}
+        self._sums, self._shares = {}, {}
+        return means
+
+
 def mse(predicted: Tensor, target: Tensor) -> Tensor:
     """mean((p - t)^2) over all entries."""
     return (predicted - target).square().mean()
