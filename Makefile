@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help repro test test-all check lock
+.PHONY: help repro test test-all up down check lock
 
 # The project's own tools first: DVC starts its stages with the `python` it finds on the PATH.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -29,6 +29,12 @@ test: $(INSTALLED) ## the tests
 
 test-all: $(INSTALLED) ## the tests, the long ones too
 	@pytest -m "nightly or not nightly"
+
+up: $(INSTALLED) ## start Prefect server and worker, deployments and the MLflow UI on free loopback ports
+	@python -m flows.services up
+
+down: $(INSTALLED) ## stop what `make up` started
+	@python -m flows.services down
 
 check: $(INSTALLED) ## format, lint, types, tests
 	ruff format --check .
