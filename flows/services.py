@@ -4,7 +4,7 @@
     make down     # stop exactly those
 
 State, logs and the server's database lie under `.ups/`. The server's address goes into `prefect.toml` (not in git), where
-the command `prefect` finds it when it is called in the project's folder.
+`prefect` finds it when it is called in the project's folder.
 """
 
 from __future__ import annotations
