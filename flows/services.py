@@ -3,8 +3,8 @@
     make up       # start them on free loopback ports and print their addresses
     make down     # stop exactly those
 
-State, logs and the server's database lie under `.ups/`. The server's address goes into `prefect.toml` (not in git), where
-`prefect` finds it when it is called in the project's folder.
+State, logs and the server's database lie under `.ups/`. The server's address goes into `prefect.toml` (not in git):
+there `prefect` finds it when it is called in the project's folder.
 """
 
 from __future__ import annotations
