@@ -74,6 +74,11 @@ def up() -> list[Service]:
     if len(running) == 3:
         return running
     down()
+    if SETTINGS.exists():
+        raise ServiceError(
+            f"{SETTINGS} exists and was not written by `make up`, which would have to overwrite it. Move it away, or start "
+            "your own services."
+        )
     FOLDER.mkdir(parents=True, exist_ok=True)
     started: list[Service] = []
     try:
