@@ -76,7 +76,7 @@ def up() -> list[Service]:
     down()
     if SETTINGS.exists():
         raise ServiceError(
-            f"{SETTINGS} exists and was not written by `make up`, which would have to overwrite it. Move it away, or start "
+            f"{SETTINGS} exists and was not written by `make up`, which would overwrite it. Move it away, or start "
             "your own services."
         )
     FOLDER.mkdir(parents=True, exist_ok=True)
