@@ -26,8 +26,11 @@ class Teacher:
 
     def step(self, z: Tensor, coefficients: Tensor) -> Tensor:
         """Advance by one time step with the deterministic correction: (B, N, D), (B, P) -> (B, N, D)."""
-        z_hat = self.operator(z, coefficients)
-        return z_hat + self.correct(z_hat, torch.full((len(z),), DETERMINISTIC_TAU, device=z.device))
+        return self.finish(self.operator(z, coefficients))
+
+    def finish(self, z_hat: Tensor) -> Tensor:
+        """Add the deterministic correction to the operator's prediction, (B, N, D)."""
+        return z_hat + self.correct(z_hat, torch.full((len(z_hat),), DETERMINISTIC_TAU, device=z_hat.device))
 
     def correct(self, z_hat: Tensor, tau: Tensor) -> Tensor:
         """Return the correction at diffusion times `tau`, (B,)."""

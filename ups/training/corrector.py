@@ -44,11 +44,12 @@ class Residuals:
         predicted: z_hat, (S, N, D).
         residual: z - z_hat, (S, N, D).
         starts: samples of each trajectory.
+        probe: fixed random choice of samples, for the numbers after each epoch.
     """
 
     def __init__(self, operator: LatentOperator, latents: Latents) -> None:
         pairs = Pairs(latents)
-        self.starts = pairs.starts
+        self.starts, self.probe = pairs.starts, pairs.probe()
         predicted, residual = [], []
         with torch.no_grad():
             for indices in torch.arange(len(pairs), device=latents.tokens.device).split(2048):
@@ -96,16 +97,13 @@ class ResidualObjective:
         `*_explained` = 1 - MSE / MSE(0, residual); below 0 the corrector does harm. `val_loss_tau_*` is the MSE where
         tau lies in one of `tau_bins` equal bins.
         """
-        count = len(self.validation)
         row: dict[str, float] = {}
         for name, data in (("train", self.train), ("val", self.validation)):
-            errors, zeros = self._errors(corrector, data, count, DETERMINISTIC_TAU)
-            row[f"{name}_loss"] = errors
-            row[f"{name}_zero_correction"] = zeros
-            row[f"{name}_explained"] = 1 - errors / zeros
+            error = self._error(corrector, data, DETERMINISTIC_TAU)
+            zero = float((data.residual[data.probe] / corrector.scale).square().mean())
+            row |= {f"{name}_loss": error, f"{name}_zero_correction": zero, f"{name}_explained": 1 - error / zero}
         for index in range(self.tau_bins):
-            middle = (index + 0.5) / self.tau_bins
-            row[f"val_loss_tau_{index}"] = self._errors(corrector, self.validation, 512, middle)[0]
+            row[f"val_loss_tau_{index}"] = self._error(corrector, self.validation, (index + 0.5) / self.tau_bins)
         return row
 
     def by_trajectory(self, corrector: ResidualCorrector) -> tuple[Tensor, Tensor]:
@@ -119,9 +117,7 @@ class ResidualObjective:
         ).mean(1)
 
     @staticmethod
-    def _errors(corrector: ResidualCorrector, data: Residuals, count: int, tau: float) -> tuple[float, float]:
-        stride = max(1, len(data) // count)
-        z_hat, residual = data.predicted[::stride], data.residual[::stride]
+    def _error(corrector: ResidualCorrector, data: Residuals, tau: float) -> float:
+        z_hat, residual = data.predicted[data.probe], data.residual[data.probe]
         correction = corrector(z_hat, torch.full((len(z_hat),), tau, device=z_hat.device))
-        scale = corrector.scale
-        return float(mse(correction / scale, residual / scale)), float((residual / scale).square().mean())
+        return float(mse(correction / corrector.scale, residual / corrector.scale))

@@ -12,6 +12,9 @@ from ups.parameters.train_operator import Curriculum, OperatorLosses
 from ups.training.loop import Progress
 from ups.training.losses import Term, Terms, mse, relative, spectral
 
+# Samples and trajectories looked at after each epoch: enough for a curve, little beside the training itself.
+PROBE, ROLLOUTS = 1024, 32
+
 
 def rollout_steps(progress: float, curriculum: Curriculum) -> int:
     """Return the rollout length at a share of the training: from 1 up to `max_steps`, reached at `ramp`."""
@@ -29,6 +32,14 @@ class Pairs:
 
     def __len__(self) -> int:
         return self.tokens.shape[0] * self.starts
+
+    def probe(self, count: int = PROBE) -> Tensor:
+        """Return a fixed random choice of at most `count` samples, the same in every epoch, (S,).
+
+        Random, because any regular stride through frames and trajectories favours some frames of all trajectories.
+        """
+        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(0))
+        return order[:count].to(self.tokens.device)
 
     def window(self, indices: Tensor, steps: int) -> tuple[Tensor, Tensor]:
         """Return frames (S, steps + 1, N, D) and coefficients (S, P); late starts move back so that the window fits."""
@@ -67,34 +78,26 @@ class OperatorObjective:
         return terms
 
     def validate(self, operator: LatentOperator) -> dict[str, float]:
-        """Return the one-step MSE on as many training as validation trajectories, and the full latent rollout's."""
-        count = len(self.validation.tokens)
+        """Return the one-step MSE on as many training as validation samples, and that of full latent rollouts."""
         return {
-            "train_loss": self._one_step(operator, self.train, count),
-            "val_loss": self._one_step(operator, self.validation, count),
+            "train_loss": self._one_step(operator, self.train),
+            "val_loss": self._one_step(operator, self.validation),
             "val_rollout_loss": self._rollout(operator, self.validation),
         }
 
     @staticmethod
-    def _one_step(operator: LatentOperator, pairs: Pairs, count: int) -> float:
-        tokens = pairs.tokens[:count]
-        coefficients = pairs.coefficients[:count].repeat_interleave(pairs.starts, dim=0)
-        errors = [
-            (operator.standardize(operator(z, c)) - operator.standardize(target)).square().mean((1, 2))
-            for z, target, c in zip(
-                tokens[:, :-1].flatten(0, 1).split(1024),
-                tokens[:, 1:].flatten(0, 1).split(1024),
-                coefficients.split(1024),
-                strict=True,
-            )
-        ]
-        return float(torch.cat(errors).mean())
+    def _one_step(operator: LatentOperator, pairs: Pairs) -> float:
+        frames, coefficients = pairs.window(pairs.probe(), 1)
+        return float(
+            mse(operator.standardize(operator(frames[:, 0], coefficients)), operator.standardize(frames[:, 1]))
+        )
 
     @staticmethod
     def _rollout(operator: LatentOperator, pairs: Pairs) -> float:
-        z = pairs.tokens[:, 0]
+        tokens, coefficients = pairs.tokens[:ROLLOUTS], pairs.coefficients[:ROLLOUTS]
+        z = tokens[:, 0]
         errors = []
-        for step in range(1, pairs.tokens.shape[1]):
-            z = operator(z, pairs.coefficients)
-            errors.append(mse(operator.standardize(z), operator.standardize(pairs.tokens[:, step])))
+        for step in range(1, tokens.shape[1]):
+            z = operator(z, coefficients)
+            errors.append(mse(operator.standardize(z), operator.standardize(tokens[:, step])))
         return float(torch.stack(errors).mean())

@@ -57,20 +57,15 @@ class StudentObjective:
             "val_teacher_error": validation["teacher_error"],
         }
 
-    def _compare(self, student: LatentOperator, pairs: Pairs, most: int = 2560) -> dict[str, float]:
-        stride = max(1, len(pairs) // most)
-        sums: dict[str, list[Tensor]] = {}
-        for indices in torch.arange(0, len(pairs), stride, device=pairs.tokens.device).split(1024):
-            frames, coefficients = pairs.window(indices, 1)
-            z, truth = frames[:, 0], student.standardize(frames[:, 1])
-            by_student = student.standardize(student(z, coefficients))
-            by_teacher = student.standardize(self.teacher.step(z, coefficients))
-            by_operator = student.standardize(self.teacher.operator(z, coefficients))
-            for name, left, right in (
-                ("distance", by_student, by_teacher),
-                ("operator_distance", by_operator, by_teacher),
-                ("student_error", by_student, truth),
-                ("teacher_error", by_teacher, truth),
-            ):
-                sums.setdefault(name, []).append((left - right).square().mean((1, 2)))
-        return {name: float(torch.cat(values).mean()) for name, values in sums.items()}
+    def _compare(self, student: LatentOperator, pairs: Pairs) -> dict[str, float]:
+        frames, coefficients = pairs.window(pairs.probe(), 1)
+        z, truth = frames[:, 0], student.standardize(frames[:, 1])
+        z_hat = self.teacher.operator(z, coefficients)
+        by_operator, by_teacher = student.standardize(z_hat), student.standardize(self.teacher.finish(z_hat))
+        by_student = student.standardize(student(z, coefficients))
+        return {
+            "distance": float(mse(by_student, by_teacher)),
+            "operator_distance": float(mse(by_operator, by_teacher)),
+            "student_error": float(mse(by_student, truth)),
+            "teacher_error": float(mse(by_teacher, truth)),
+        }
