@@ -7,6 +7,7 @@ ups compare golden light-diffusion no-diffusion --seeds 0-5 --model corrected --
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -54,8 +55,11 @@ def parse_seeds(written: str | None) -> list[int] | None:
         return None
     seeds: list[int] = []
     for part in written.split(","):
-        first, _, last = part.partition("-")
-        if not (first.strip().isdecimal() and (not last or last.strip().isdecimal())):
+        match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
+        if match is None:
             raise UpsError(f"--seeds {written}: '{part}' is no seed. Write them as 0,1,2 or 0-5.")
-        seeds.extend(range(int(first), int(last or first) + 1))
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last < first:
+            raise UpsError(f"--seeds {written}: '{part}' runs backwards. Write {last}-{first}.")
+        seeds.extend(range(first, last + 1))
     return sorted(set(seeds))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ups.evaluation.comparison import Comparison
+from ups.evaluation.comparison import HIGHER_IS_BETTER, Comparison
 from ups.evaluation.figures.style import BLACK, BLUE, GREY, RED, new_figure, save, styled, with_unit
 
 # Every other metric is in the unit of the field.
@@ -79,10 +79,13 @@ def _draw(axis: Any, comparison: Comparison) -> None:
                 label=f"smallest difference detectable with probability {comparison.power:g}" if side > 0 else None,
             )
     axis.set_xticks(range(last + 1), [*(str(pair.seed) for pair in comparison.pairs), "mean"])
+    axis.axvline(last - 0.5, color=GREY, linewidth=0.6)
     axis.set_xlim(-0.6, last + 0.6)
     axis.grid(visible=False, axis="x")
     axis.set_xlabel("seed")
-    axis.set_ylabel(with_unit(f"difference of {question.metric}", _UNITS.get(question.metric, "unit of the field")))
+    good = "above" if question.metric in HIGHER_IS_BETTER else "below"
+    unit = _UNITS.get(question.metric, "unit of the field")
+    axis.set_ylabel(with_unit(f"difference of {question.metric}, {good} 0 is better", unit))
     axis.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3), useMathText=True)
     axis.set_title(f"{comparison.method} – {comparison.reference}: {comparison.verdict}\n({question})")
     if comparison.reference_mean:
