@@ -1,5 +1,8 @@
 """Comparison of methods over seeds: pairing, verdicts, what is refused."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -179,3 +182,9 @@ def test_a_run_without_evaluation_is_an_error(tmp_path):
 
 def test_the_file_has_one_name():
     assert comparison.PER_TRAJECTORY == records.PER_TRAJECTORY
+
+
+def test_comparing_needs_no_torch():
+    modules = "ups.evaluation.comparison_text, ups.evaluation.costs, ups.evaluation.figures.paired_differences"
+    code = f"import sys, ups.cli.comparison_report, {modules}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
