@@ -273,6 +273,8 @@ def test_a_run_of_the_real_dvc_is_read(tmp_path, monkeypatch):
     monkeypatch.chdir(project)
     execute.reproduce()
     assert find_runs(["base", "golden"]) == {"base": {42: Path(".")}, "golden": {}}
+    (project / ".ups/workspaces/base-0").mkdir(parents=True)
+    assert find_runs(["base"]) == {"base": {0: Path(".ups/workspaces/base-0")}}
     record = read_record(Path("."))
     assert list(record.stages) == list(standin.STAGES)
     assert record.stages["evaluate"].params == ("evaluate",)

@@ -60,20 +60,21 @@ class RunRecord:
 
 
 def find_runs(variants: Iterable[str], root: Path = Path(".")) -> dict[str, dict[int, Path]]:
-    """Return variant -> seed -> folder: the workspaces `<variant>-<seed>`, and the project itself if it holds one.
+    """Return variant -> seed -> folder: the workspaces `<variant>-<seed>`, or the project itself.
 
-    The parameters that were never selected by `ups params use` go by the name `base`.
+    The project's own run stands in only for a variant without workspaces: beside a sweep it would be one more seed that
+    the other variants lack. Parameters that were never selected by `ups params use` go by the name `base`.
     """
     found: dict[str, dict[int, Path]] = {variant: {} for variant in variants}
-    if (root / DVC_LOCK).is_file():
-        selected = _SELECTED.match((root / BASE).read_text(encoding="utf-8"))
-        name = selected["name"] if selected else "base"
-        if name in found:
-            found[name][read_yaml(root / BASE)["seed"]] = root
     for folder in sorted((root / WORKSPACES).glob("*-*")):
         match = _WORKSPACE.fullmatch(folder.name)
         if match and folder.is_dir() and match["variant"] in found:
             found[match["variant"]][int(match["seed"])] = folder
+    if (root / DVC_LOCK).is_file():
+        selected = _SELECTED.match((root / BASE).read_text(encoding="utf-8"))
+        name = selected["name"] if selected else "base"
+        if found.get(name) == {}:
+            found[name][read_yaml(root / BASE)["seed"]] = root
     return found
 
 
