@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ups.cli import data, params
+from ups.cli import data, params, sweep
 
 app = typer.Typer(
     help="Multi-stage neural surrogates of PDEs: run, compare and reproduce them.",
@@ -17,6 +17,7 @@ app.add_typer(params.app, name="params")
 
 
 app.add_typer(data.app, name="data")
+app.add_typer(sweep.app)
 
 
 @app.command()

@@ -1,0 +1,90 @@
+"""`ups plan` and `ups sweep`: what would run for some variants and seeds, and running it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from ups.pipeline.jobs import Job
+    from ups.pipeline.plan import Plan
+
+app = typer.Typer()
+
+Variants = Annotated[
+    list[str] | None, typer.Argument(help="Files in params/variants, or `base`; the parameters in use by default.")
+]
+SweepName = Annotated[str | None, typer.Option("--sweep", help="A file in params/sweeps: variants and seeds.")]
+Seeds = Annotated[str | None, typer.Option(help="Such as 0,1,2 or 0-5; the sweep's or each variant's own by default.")]
+Preset = Annotated[str, typer.Option(help="Sizes and lengths: a file in params/presets.")]
+Task = Annotated[str | None, typer.Option(help="The equation: a file in params/tasks. The base's own by default.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+StrictEnv = Annotated[
+    bool, typer.Option("--strict-env", help="Run again what other versions, another device or precision made.")
+]
+
+
+@app.command("plan")
+def show_plan(
+    variants: Variants = None,
+    sweep: SweepName = None,
+    seeds: Seeds = None,
+    preset: Preset = "default",
+    task: Task = None,
+    as_json: AsJson = False,
+    strict_env: StrictEnv = False,
+) -> None:
+    """Show what would run for some variants and seeds, why, and how long it would take. Runs nothing."""
+    from ups.pipeline import plan as planning
+
+    made = planning.plan(_jobs(variants, sweep, seeds, preset, task), strict_env)
+    _print_plan(made, as_json)
+
+
+def _jobs(variants: list[str] | None, sweep: str | None, seeds: str | None, preset: str, task: str | None) -> list[Job]:
+    from ups.parameters.sweeps import parse_seeds, read_sweep
+    from ups.pipeline import jobs
+
+    named = read_sweep(sweep) if sweep else None
+    wanted = [*(named.variants if named else ()), *(variants or ())]
+    chosen = parse_seeds(seeds) if seeds is not None else (named.seeds if named else ())
+    return jobs.resolve(wanted, chosen, preset, task)
+
+
+def _print_plan(made: Plan, as_json: bool) -> None:
+    import json
+
+    if as_json:
+        print(json.dumps(made.as_json(), indent=2))
+        return
+    width = max(len(node.stage) for node in made.nodes)
+    for node in made.nodes:
+        seconds = "" if node.predicted_s is None else f"{node.predicted_s:.1f} s"
+        print(f"{node.action:<6}  {node.stage:<{width}}  {seconds:>9}  {_shared(made, node.jobs)}: {node.reason}")
+    unknown = sum(node.predicted_s is None for node in made.nodes)
+    print(
+        f"{made.executions} executions instead of {made.naive_executions} "
+        f"({len(made.jobs)} x {made.naive_executions // len(made.jobs)} stages), {made.cached} cached; "
+        f"about {_duration(made.predicted_s)} on one worker, {_duration(made.saved_s)} saved"
+        + (f" ({unknown} executions of unknown length not counted)." if unknown else ".")
+    )
+
+
+def _shared(made: Plan, jobs: list[Job]) -> str:
+    """Return who shares a stage: `golden, light-diffusion` or `golden (seeds 0, 1)`."""
+    if len(jobs) == len(made.jobs) > 1:
+        return "all"
+    seeds: dict[str, list[int]] = {}
+    for job in jobs:
+        seeds.setdefault(job.variant, []).append(job.seed)
+    several = len({job.seed for job in made.jobs}) > 1
+    return ", ".join(
+        f"{variant} (seed {', '.join(map(str, found))})" if several else variant for variant, found in seeds.items()
+    )
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
