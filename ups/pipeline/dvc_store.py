@@ -17,6 +17,7 @@ import fcntl
 import hashlib
 import json
 import os
+import platform
 import shutil
 import stat
 import threading
@@ -177,7 +178,14 @@ class Store:
     def _temporary(self) -> Path:
         folder = self.folder / "files" / "md5"
         folder.mkdir(parents=True, exist_ok=True)
-        return folder / f"{uuid.uuid4().hex}.{os.getpid()}.tmp"
+        return folder / f"{platform.node()}.{os.getpid()}.{uuid.uuid4().hex}.tmp"
+
+    def clear_leftovers(self) -> None:
+        """Remove what processes of this machine were writing into the cache when they were killed."""
+        for path in (self.folder / "files" / "md5").glob(f"{platform.node()}.*.tmp"):
+            process = path.name.split(".")[-3]
+            if process.isdigit() and not Path("/proc", process).exists():
+                path.unlink(missing_ok=True)
 
     # -- checking out ----------------------------------------------------------------------------------------------
 
@@ -298,7 +306,7 @@ def copy(source: Path, target: Path) -> None:
 
 
 def _read_outs(path: Path) -> list[Entry]:
-    """Return the outputs of a run; they stand last in its file, and parsing the rest too would take ten times longer."""
+    """Return the outputs of a run. They stand last in its file; parsing all of it would take ten times longer."""
     import yaml
 
     text = path.read_text(encoding="utf-8")

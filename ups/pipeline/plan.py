@@ -46,7 +46,6 @@ class Node:
         outs: its outputs, once they are in the cache.
         seconds: how long it takes; None if it never ran.
         environment: versions, device class and precision it would run with.
-        forced: whether it runs although the cache holds a result.
     """
 
     fingerprint: str
@@ -59,7 +58,6 @@ class Node:
     outs: list[Entry] | None = None
     seconds: float | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
-    forced: bool = False
 
     @property
     def stage(self) -> str:
@@ -194,19 +192,19 @@ def _decide(made: Plan, history: History) -> None:
         waiting = [name for name, above in node.upstream.items() if above.outs is None]
         known = None if waiting else made.record(node)
         node.outs = made.store.find(known) if known else None
-        changed = _environment_change(made, node, history) if node.outs else ""
+        changed = environment_change(node, node.outs, made.store, history) if node.outs else ""
         if node.outs is not None and not (changed and made.strict_environment):
             node.action, node.reason = Action.CACHED, "in the cache" + (f"; made with {changed}" if changed else "")
         else:
-            node.forced, node.outs = node.outs is not None, None
+            node.outs = None
             node.reason = changed or reasons.why(node.step, node.description, node.jobs[0], waiting, history)
     _predict(made, history)
 
 
-def _environment_change(made: Plan, node: Node, history: History) -> str:
-    """Return how the environment that the result was made in differs from the present one; empty if it does not."""
+def environment_change(node: Node, outs: Iterable[Entry], store: Store, history: History) -> str:
+    """Return how the environment that a result was made in differs from the present one; empty if it does not."""
     execution = history.of(node.fingerprint)
-    before = execution.environment if execution else _from_provenance(_provenance(made.store, node.outs or []))
+    before = execution.environment if execution else _from_provenance(_provenance(store, outs))
     now = node.environment
     changes = [f"{key} {before[key]}, now {now[key]}" for key in now if key in before and before[key] != now[key]]
     return ", ".join(changes)
