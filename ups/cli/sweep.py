@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -48,8 +49,10 @@ def show_plan(
 
 def _jobs(variants: list[str] | None, sweep: str | None, seeds: str | None, preset: str, task: str | None) -> list[Job]:
     from ups.parameters.sweeps import parse_seeds, read_sweep
-    from ups.pipeline import jobs
+    from ups.pipeline import jobs, stages
 
+    if Path("ups/stages").is_dir():  # a project of other commands has no modules to compare with
+        stages.check()
     named = read_sweep(sweep) if sweep else None
     wanted = [*(named.variants if named else ()), *(variants or ())]
     chosen = parse_seeds(seeds) if seeds is not None else (named.seeds if named else ())

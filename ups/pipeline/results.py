@@ -35,7 +35,7 @@ class Result:
     Attributes:
         variant, seed, preset, task: what was run.
         key: fingerprint of the pipeline, see `ups.pipeline.lock.fingerprint`.
-        snapshot: the git commit of code and parameters; that of the code alone if nothing had to run.
+        snapshot: the git commit of code and parameters; empty if nothing had to run for it.
         sweep: name of the sweep, if it has one.
         varies: what the variant changes against its parent, by dotted key.
         fingerprints: by stage.

