@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ups.cli import compare, data, params
+from ups.cli import compare, data, params, sweep
 
 app = typer.Typer(
     help="Multi-stage neural surrogates of PDEs: run, compare and reproduce them.",
@@ -18,6 +18,7 @@ app.add_typer(params.app, name="params")
 
 app.add_typer(data.app, name="data")
 app.command()(compare.compare)
+app.add_typer(sweep.app)
 
 
 @app.command()
@@ -38,11 +39,18 @@ def repro(
 
 
 @app.command()
-def publish() -> None:
-    """Publish the pipeline that was last run to MLflow; does nothing if it is there already."""
+def publish(
+    names: Annotated[list[str] | None, typer.Argument(help="Results of sweeps, such as golden-42.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="The results of all sweeps.")] = False,
+) -> None:
+    """Publish the pipeline that was last run, or results of sweeps, to MLflow; does nothing if it is there already."""
     from ups.pipeline import publish as publishing
+    from ups.pipeline import results
 
-    print(publishing.describe(publishing.publish()))
+    if not names and not everything:
+        print(publishing.describe(publishing.publish()))
+    for name in results.names() if everything else names or []:
+        print(f"{name}: {publishing.describe(publishing.publish_results(results.find(name)))}")
 
 
 @app.command()

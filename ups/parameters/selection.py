@@ -6,6 +6,7 @@ the original waits in `.ups/base.yaml`, and resolving always starts from the ori
 
 from __future__ import annotations
 
+import copy
 import io
 import os
 import re
@@ -80,13 +81,37 @@ def use(selection: Selection) -> dict[str, tuple[Any, Any]]:
     _refuse_to_lose_edits()
     original_text = _text(_original_path())
     changes = differences(complete(original_base()), selection.resolve())
-    made_by, undo = f"ups params use {selection.arguments()}", "ups params use base"
-    header = f"# Selected by `{made_by}`; undo: `{undo}` (original: {ORIGINAL})\n"
-    text = header + _edit(original_text, {key: after for key, (_, after) in changes.items()})
+    text = header(selection) + _edit(original_text, {key: after for key, (_, after) in changes.items()})
     ORIGINAL.parent.mkdir(exist_ok=True)
     _write(ORIGINAL, original_text)
     _write(BASE, text)
     return changes
+
+
+def header(selection: Selection) -> str:
+    """Return the first line of a parameter file that holds a selection."""
+    made_by, undo = f"ups params use {selection.arguments()}", "ups params use base"
+    return f"# Selected by `{made_by}`; undo: `{undo}` (original: {ORIGINAL})\n"
+
+
+def content(selection: Selection, original: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return what `params/base.yaml` would hold after `use(selection)`, the same defaults left out.
+
+    Args:
+        selection: what to resolve.
+        original: the content of the original base file; read if not given.
+    """
+    original = original_base() if original is None else original
+    resolved = resolve(original, selection.task, selection.variant, selection.preset, selection.seed)
+    merged = copy.deepcopy(dict(original))
+    for key, (_, after) in differences(complete(original), resolved).items():
+        _put(merged, key, after)
+    return merged
+
+
+def original_text() -> str:
+    """Return the text of the original base file."""
+    return _text(_original_path())
 
 
 def restore() -> bool:
@@ -138,20 +163,25 @@ def _edit(text: str, changes: Mapping[str, Any]) -> str:
     editor.representer.add_representer(type(None), lambda r, _: r.represent_scalar("tag:yaml.org,2002:null", "null"))
     document = editor.load(text)
     for key, value in changes.items():
-        *parents, name = key.split(".")
-        section: MutableMapping[str, Any] = document
-        for parent in parents:
-            section = section.setdefault(parent, {})
-        if value == MISSING:
-            del section[name]
-            continue
         if isinstance(value, list):
             value = CommentedSeq(value)
             value.fa.set_flow_style()
-        section[name] = value
+        _put(document, key, value)
     buffer = io.StringIO()
     editor.dump(document, buffer)
     return buffer.getvalue()
+
+
+def _put(document: MutableMapping[str, Any], key: str, value: Any) -> None:
+    """Set the value at a dotted key, or remove it where it is `MISSING`."""
+    *parents, name = key.split(".")
+    section = document
+    for parent in parents:
+        section = section.setdefault(parent, {})
+    if value == MISSING:
+        del section[name]
+    else:
+        section[name] = value
 
 
 def _text(path: Path) -> str:

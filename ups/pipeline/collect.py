@@ -8,8 +8,9 @@ import json
 import math
 import subprocess
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ups.errors import ArtifactError
 from ups.parameters import selection
@@ -20,43 +21,84 @@ from ups.pipeline.lock import DVC_LOCK, Stages, file_hashes, fingerprint
 from ups.pipeline.stages import DVC_YAML, stage_names
 from ups.tracking import Point, Run, metric_key
 
+if TYPE_CHECKING:
+    from ups.pipeline.results import Result
+
 ARTIFACTS = Path("artifacts")
 FIGURES, TABLES, WEIGHTS = "figures/*.png", "*.csv", "*.safetensors"
 
 
-def collect(stages: Stages) -> Run:
+@dataclass(frozen=True)
+class Origin:
+    """Where results lie and what they are of.
+
+    Attributes:
+        root: the folder that holds `artifacts/`, `dvc.lock` and `params/base.yaml`.
+        variant, preset: what was run.
+        varied: what the variant changes against its parent, by dotted key.
+        commit: the git commit of the code.
+        dirty: whether the code was changed since.
+        sweep: name of the sweep, if any.
+    """
+
+    root: Path
+    variant: str
+    preset: str
+    varied: Mapping[str, Any]
+    commit: str
+    dirty: bool
+    sweep: str | None = None
+
+
+def working_tree() -> Origin:
+    """Return where and what the results in the working tree are."""
+    chosen = selection.current()
+    variant = (chosen.variant if chosen else None) or "base"
+    preset = chosen.preset if chosen else "default"
+    dirty = bool(_git("status", "--porcelain"))
+    return Origin(Path(), variant, preset, varied(variant), _git("rev-parse", "HEAD"), dirty)
+
+
+def of_results(folder: Path, result: Result) -> Origin:
+    """Return where and what the results of a sweep are; their commit is the snapshot that they were run from."""
+    commit = result.snapshot or _git("rev-parse", "HEAD")
+    return Origin(folder, result.variant, result.preset, result.varies, commit, dirty=False, sweep=result.sweep)
+
+
+def collect(stages: Stages, origin: Origin) -> Run:
     """Build the run of the pipeline whose `dvc.lock` content is `stages`.
 
     Raises:
         ArtifactError: if a stage's record is missing or unreadable.
     """
-    params = complete(read_yaml(BASE))
+    artifacts = origin.root / ARTIFACTS
+    params = complete(read_yaml(origin.root / BASE))
     names = [name for name in stage_names() if name in stages]
-    records = {name: _json(ARTIFACTS / name / "provenance.json") for name in names}
-    variant = _variant()
+    records = {name: _json(artifacts / name / "provenance.json") for name in names}
     started = min(record["started"] for record in records.values())
     finished = max(record["started"] + record["seconds"] for record in records.values())
     return Run(
         experiment=params["task"]["name"],
-        name=f"{variant}-seed{params['seed']}",
+        name=f"{origin.variant}-seed{params['seed']}",
         fingerprint=fingerprint(stages),
         started=started,
         finished=finished,
-        params=flatten(params) | {f"varies.{key}": value for key, value in _varied(variant).items()},
-        tags=_tags(params, variant, records, stages),
-        points=[point for name in names for point in _points(name, records[name])],
-        files=list(_files(names)),
+        params=flatten(params) | {f"varies.{key}": value for key, value in origin.varied.items()},
+        tags=_tags(params, origin, records, stages),
+        points=[point for name in names for point in _points(artifacts / name, records[name])],
+        files=list(_files(origin.root, names)),
         documents={
-            "checkpoints.json": list(_checkpoints(names, file_hashes(stages))),
+            "checkpoints.json": list(_checkpoints(origin.root, names, file_hashes(stages))),
             "provenance.json": records,
             "parameters.json": params,
         },
     )
 
 
-def _points(stage: str, record: Mapping[str, Any]) -> Iterator[Point]:
+def _points(folder: Path, record: Mapping[str, Any]) -> Iterator[Point]:
+    stage = folder.name
     curves: set[str] = set()
-    history = ARTIFACTS / stage / "history.csv"
+    history = folder / "history.csv"
     finished = record["started"] + record["seconds"]
     if history.is_file():
         with history.open(newline="") as file:
@@ -70,7 +112,7 @@ def _points(stage: str, record: Mapping[str, Any]) -> Iterator[Point]:
                     key = metric_key(stage, column)
                     curves.add(key)
                     yield Point(key, int(float(row["epoch"])), value, timestamp)
-    for path, value in _leaves(_json(ARTIFACTS / stage / "metrics.json")):
+    for path, value in _leaves(_json(folder / "metrics.json")):
         number = _number(value)
         if number is not None:
             key = _final_key(stage, path)
@@ -105,29 +147,25 @@ def _number(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _files(names: list[str]) -> Iterator[tuple[Path, str]]:
+def _files(root: Path, names: list[str]) -> Iterator[tuple[Path, str]]:
     for name in names:
         for pattern, folder in ((FIGURES, f"figures/{name}"), (TABLES, f"tables/{name}")):
-            for path in sorted((ARTIFACTS / name).glob(pattern)):
+            for path in sorted((root / ARTIFACTS / name).glob(pattern)):
                 yield path, folder
     for path in (DVC_LOCK, DVC_YAML):
-        yield path, "pipeline"
+        yield root / path, "pipeline"
 
 
-def _checkpoints(names: list[str], hashes: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+def _checkpoints(root: Path, names: list[str], hashes: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     """Name every file of weights by path, md5 and size; the bytes stay in DVC's cache."""
     for name in names:
-        for path in sorted((ARTIFACTS / name).rglob(WEIGHTS)):
-            md5 = hashes.get(path.as_posix()) or hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
-            yield {"stage": name, "path": path.as_posix(), "md5": md5, "bytes": path.stat().st_size}
+        for path in sorted((root / ARTIFACTS / name).rglob(WEIGHTS)):
+            place = path.relative_to(root).as_posix()
+            md5 = hashes.get(place) or hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+            yield {"stage": name, "path": place, "md5": md5, "bytes": path.stat().st_size}
 
 
-def _variant() -> str:
-    chosen = selection.current()
-    return (chosen.variant if chosen else None) or "base"
-
-
-def _varied(variant: str) -> dict[str, Any]:
+def varied(variant: str) -> dict[str, Any]:
     """Return what the variant's own file changes against its parent, by dotted key."""
     if variant == "base":
         return {}
@@ -136,21 +174,20 @@ def _varied(variant: str) -> dict[str, Any]:
     return {key: new for key, (_, new) in differences(before, after).items()}
 
 
-def _tags(params: Mapping[str, Any], variant: str, records: Mapping[str, Any], stages: Stages) -> dict[str, str]:
-    chosen = selection.current()
+def _tags(params: Mapping[str, Any], origin: Origin, records: Mapping[str, Any], stages: Stages) -> dict[str, str]:
     versions: dict[str, set[str]] = {}
     for record in records.values():
         for package, version in {"python": record.get("python"), **record.get("versions", {})}.items():
             versions.setdefault(package, set()).add(str(version))
-    commit = _git("rev-parse", "HEAD")
     return {
+        **({"sweep": origin.sweep} if origin.sweep else {}),
         "task": params["task"]["name"],
-        "variant": variant,
-        "preset": chosen.preset if chosen else "default",
+        "variant": origin.variant,
+        "preset": origin.preset,
         "seed": str(params["seed"]),
-        "git_commit": commit,
-        "git_dirty": str(bool(_git("status", "--porcelain"))).lower(),
-        "mlflow.source.git.commit": commit,
+        "git_commit": origin.commit,
+        "git_dirty": str(origin.dirty).lower(),
+        "mlflow.source.git.commit": origin.commit,
         "data_path": params["data"]["path"],
         "data_md5": file_hashes(stages).get(params["data"]["path"], "unknown"),
         "host": _joined(record.get("host") for record in records.values()),

@@ -32,7 +32,7 @@ def reproduce(targets: Sequence[str] = ()) -> None:
     Raises:
         StageFailed: if it fails; the outputs that DVC removed before it ran the failing stage are back.
     """
-    code = _wait(subprocess.Popen(_dvc("repro", *targets), env=_environment()))
+    code = _wait(subprocess.Popen(_dvc("repro", *targets), env=environment()))
     if code:
         restored = restore_missing()
         kept = f"Earlier results are back: {', '.join(restored)}." if restored else "Earlier results are as they were."
@@ -51,7 +51,7 @@ def run_stage(name: str, echo: Callable[[str], None] = print) -> Outcome:
     """
     process = subprocess.Popen(
         _dvc("repro", "--single-item", name),
-        env=_environment(),
+        env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -85,7 +85,7 @@ def restore_missing() -> list[str]:
     outs = [entry["path"] for stage in read_lock().values() for entry in stage.get("outs", [])]
     missing = [path for path in outs if not Path(path).exists()]
     if missing:
-        _wait(subprocess.Popen(_dvc("checkout", "--quiet", *missing), env=_environment()))
+        _wait(subprocess.Popen(_dvc("checkout", "--quiet", *missing), env=environment()))
     return [path for path in missing if Path(path).exists()]
 
 
@@ -103,7 +103,7 @@ def _dvc(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "dvc", *arguments]
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     """Return the environment in which the stages' `python` is this one and nothing reports home."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     return {**os.environ, "PATH": path, "DVC_NO_ANALYTICS": "true", "DO_NOT_TRACK": "1"}

@@ -18,15 +18,15 @@ DVC_LOCK = Path("dvc.lock")
 Stages = Mapping[str, Mapping[str, Any]]
 
 
-def read_lock() -> dict[str, Any]:
-    """Return the stages in `dvc.lock`.
+def read_lock(path: Path = DVC_LOCK) -> dict[str, Any]:
+    """Return the stages in a `dvc.lock`.
 
     Raises:
         ArtifactError: if nothing was reproduced yet.
     """
-    if not DVC_LOCK.is_file():
-        raise ArtifactError(f"{DVC_LOCK} does not exist: nothing was reproduced here yet. Run `make repro`.")
-    return read_yaml(DVC_LOCK).get("stages", {})
+    if not path.is_file():
+        raise ArtifactError(f"{path} does not exist: nothing was reproduced here yet. Run `make repro`.")
+    return read_yaml(path).get("stages", {})
 
 
 def fingerprint(stages: Stages) -> str:

@@ -21,15 +21,37 @@ def publish() -> tracking.Link:
     """
     stages = lock.read_lock()
     lock.check_current(stages)
-    store, fingerprint = tracking.store(), lock.fingerprint(stages)
-    known = _read().get(store, {}).get(fingerprint)
-    if known and tracking.is_finished(store, known["run_id"]):
-        return tracking.Link(store, known["run_id"], known["experiment_id"], was_there=True)
+    fingerprint = lock.fingerprint(stages)
+    known = _known(fingerprint)
+    if known is not None:
+        return known
 
-    from ups.pipeline.collect import collect
+    from ups.pipeline import collect
 
-    link = tracking.log(collect(stages), store)
+    link = tracking.log(collect.collect(stages, collect.working_tree()), tracking.store())
     _remember(link, fingerprint)
+    return link
+
+
+def publish_results(folder: Path) -> tracking.Link:
+    """Publish the results of one variant and seed of a sweep, or find the run that already holds them.
+
+    Args:
+        folder: a folder in `.ups/results/`.
+
+    Raises:
+        ArtifactError: if the folder holds no results.
+        TrackingError: if the tracking store cannot be reached; repeat later.
+    """
+    from ups.pipeline import collect, results
+
+    result = results.read(folder)
+    known = _known(result.key)
+    if known is not None:
+        return known
+    stages = lock.read_lock(folder / lock.DVC_LOCK)
+    link = tracking.log(collect.collect(stages, collect.of_results(folder, result)), tracking.store())
+    _remember(link, result.key)
     return link
 
 
@@ -41,6 +63,15 @@ def describe(link: tracking.Link) -> str:
     else:
         place = f"look at it with `mlflow ui --backend-store-uri {link.store}`"
     return f"{verb} as MLflow run {link.run_id}: {place}"
+
+
+def _known(fingerprint: str) -> tracking.Link | None:
+    """Return the run that holds a pipeline according to our own record, if it still counts as there."""
+    store = tracking.store()
+    known = _read().get(store, {}).get(fingerprint)
+    if known and tracking.is_finished(store, known["run_id"]):
+        return tracking.Link(store, known["run_id"], known["experiment_id"], was_there=True)
+    return None
 
 
 def _read() -> dict[str, dict[str, dict[str, str]]]:

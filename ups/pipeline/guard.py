@@ -1,0 +1,63 @@
+"""Run one command and see to it that it ends when its driver does, also when that is killed with -9.
+
+    python -I -S guard.py DRIVER_PID COMMAND [ARGUMENT ...]
+
+The command runs in a process group of its own. When the driver dies, or on SIGTERM, SIGINT or SIGHUP, the group is
+asked to end (SIGTERM) and killed after a grace period. What the command leaves running in its group is killed too.
+The exit code is the command's; 128 + number if a signal ended it. Linux only, like `prctl`; no imports of this project,
+because it starts once per stage.
+"""
+
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+import time
+
+GRACE_S = float(os.environ.get("UPS_GRACE_S", "10"))
+_PR_SET_PDEATHSIG = 1
+_STOP = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+_WATCHED = {*_STOP, signal.SIGCHLD}
+
+
+def main() -> int:
+    driver, command = int(sys.argv[1]), sys.argv[2:]
+    prctl = ctypes.CDLL(None).prctl
+    signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
+    prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    guard = os.getpid()
+    if os.getppid() != driver:
+        return 128 + signal.SIGTERM
+    child = os.fork()
+    if child == 0:
+        os.setpgid(0, 0)
+        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # kept by exec
+        if os.getppid() != guard:
+            os._exit(128 + signal.SIGKILL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _WATCHED)
+        os.execvp(command[0], command)
+    deadline = None
+    while True:
+        remaining = None if deadline is None else max(0.0, deadline - time.monotonic())
+        got = signal.sigwaitinfo(_WATCHED) if remaining is None else signal.sigtimedwait(_WATCHED, remaining)
+        if got is not None and got.si_signo in _STOP and deadline is None:
+            _signal_group(child, signal.SIGTERM)
+            deadline = time.monotonic() + GRACE_S
+        elif deadline is not None and time.monotonic() >= deadline:
+            _signal_group(child, signal.SIGKILL)
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            break
+    _signal_group(child, signal.SIGKILL)
+    code = os.waitstatus_to_exitcode(status)
+    return code if code >= 0 else 128 - code
+
+
+def _signal_group(child: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # nobody left
+        os.killpg(child, number)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

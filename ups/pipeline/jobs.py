@@ -1,0 +1,75 @@
+"""One variant with one seed: its name, its parameters, and how the command line's words lead to a list of them."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ups.parameters import selection
+from ups.parameters.overlay import complete
+from ups.parameters.selection import Selection
+
+BASE_NAME = "base"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One variant with one seed.
+
+    Attributes:
+        variant: its name; `base` for none.
+        seed: the seed.
+        selection: what it was resolved from.
+        raw: the content of its `params/base.yaml`.
+    """
+
+    variant: str
+    seed: int
+    selection: Selection = field(compare=False)
+    raw: Mapping[str, Any] = field(compare=False, repr=False)
+
+    @property
+    def name(self) -> str:
+        """Return the name of its workspace and of its results."""
+        chosen = self.selection
+        preset = None if chosen.preset == selection.DEFAULT_PRESET else chosen.preset
+        return ".".join(part for part in (f"{self.variant}-{self.seed}", preset, chosen.task) if part)
+
+
+def resolve(
+    variants: Sequence[str], seeds: Sequence[int] = (), preset: str = selection.DEFAULT_PRESET, task: str | None = None
+) -> list[Job]:
+    """Return every variant with every seed, all seeds of the first variant first.
+
+    Args:
+        variants: names; `base` is the original base file, and none at all stands for the parameters in use.
+        seeds: none stands for each variant's own.
+        preset, task: see `ups.parameters.overlay.resolve`.
+
+    Raises:
+        ParameterError: as `ups.parameters.overlay.resolve`.
+    """
+    original = selection.original_base()
+    chosen = [Selection(None if name == BASE_NAME else name, task, preset) for name in dict.fromkeys(variants)]
+    if not variants:
+        in_use = selection.current() or Selection()
+        changes: dict[str, Any] = {"task": task} if task else {}
+        if preset != selection.DEFAULT_PRESET:
+            changes["preset"] = preset
+        chosen = [replace(in_use, **changes)]
+    jobs = []
+    for one in chosen:
+        content = selection.content(one, original)
+        for seed in seeds or (int(content["seed"]),):
+            # The seed is the topmost overlay: it changes this one value.
+            raw = copy.deepcopy(content) | {"seed": seed}
+            jobs.append(Job(one.variant or BASE_NAME, seed, replace(one, seed=seed), raw))
+    return jobs
+
+
+def parameters(job: Job) -> dict[str, Any]:
+    """Return the complete, validated parameters of a job."""
+    return json.loads(json.dumps(complete(job.raw)))
