@@ -20,6 +20,12 @@ COMMANDS = [line.split("#")[0].strip() for block in BLOCKS for line in block.spl
 TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
 
+def deployments() -> set[str]:
+    """FLOW/DEPLOYMENT of every deployment; a flow's name is its function's with dashes."""
+    declared = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+    return {f"{entry['entrypoint'].partition(':')[2].replace('_', '-')}/{entry['name']}" for entry in declared}
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_exists(command):
     words = shlex.split(command)
@@ -35,6 +41,9 @@ def test_every_command_exists(command):
             assert all(word in shown for word in words if word.startswith("--"))
         case "dvc":
             subprocess.run([sys.executable, "-m", "dvc", *words[1:-1], "--help"], check=True, capture_output=True)
+        case "prefect":
+            assert words[1:3] == ["deployment", "run"]
+            assert words[3] in deployments()
         case "python":
             assert ROOT.joinpath(*words[2].split(".")).with_suffix(".py").is_file()
         case _:

@@ -37,6 +37,5 @@ def seconds(how: str) -> float:
 if __name__ == "__main__":
     rounds = [(seconds("returned"), seconds("kept")) for _ in range(3)]
     returned, kept = (min(values) for values in zip(*rounds, strict=True))
-    print(
-        f"{time.strftime('%Y-%m-%d')} returned to the kernel {returned:.3f} s, kept {kept:.3f} s, ratio {returned / kept:.2f}"
-    )
+    day = time.strftime("%Y-%m-%d")
+    print(f"{day} returned to the kernel {returned:.3f} s, kept {kept:.3f} s, ratio {returned / kept:.2f}")

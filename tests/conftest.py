@@ -1,0 +1,7 @@
+"""Settings of all tests."""
+
+from hypothesis import settings
+
+# How long an example takes says something about the machine and its load, not about the code.
+settings.register_profile("no_timing", deadline=None)
+settings.load_profile("no_timing")
