@@ -131,7 +131,11 @@ def test_another_machine_setting_is_no_reason_to_run(project):
             "hiden: 96\n    depths",
             r"'train_operator\.model\.hiden'.*'train_operator\.model\.hidden'",
         ),
-        ("path: artifacts/simulate/data.h5", "path: data/absent.h5", r"data/absent\.h5"),
+        (
+            "path: artifacts/simulate/data.h5",
+            "path: data/absent.h5",
+            r"data/absent\.h5.* does not exist.*ups data list",
+        ),
     ],
 )
 def test_bad_input_is_explained_and_leaves_earlier_artifacts(project, old, new, message):
@@ -140,12 +144,7 @@ def test_bad_input_is_explained_and_leaves_earlier_artifacts(project, old, new, 
     _, output = repro(project, code=1)
     assert re.search(message, output), output[-2000:]
     assert "Traceback" not in output
-    after = contents(project)
-    # With another data.path the stage `simulate` has rightly stepped aside before the missing file is noticed.
-    simulate = "artifacts/simulate/"
-    assert {k: v for k, v in after.items() if simulate not in k} == {
-        k: v for k, v in before.items() if simulate not in k
-    }
+    assert contents(project) == before
     set_parameter(project, new, old)
     assert repro(project)[0] == []
     assert contents(project) == before
