@@ -4,13 +4,15 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ups.parameters.section import Positive, PositiveFloat, Section
+from ups.parameters.section import NonNegative, Positive, PositiveFloat, Section
 
 
 class Simulate(Section):
     """The data set that is made when `data.path` is the stage's own file.
 
     Attributes:
+        seed: of the initial conditions. Apart from the seed of the training, so that several training seeds are compared
+            on the same data, as they are with a data file.
         samples: trajectories.
         points: stored grid points, at cell centres.
         frames: stored frames, from t = 0 to `task.final_time`.
@@ -23,6 +25,7 @@ class Simulate(Section):
         max_error: largest nRMSE of a stored frame, mean over the checked trajectories, that is accepted.
     """
 
+    seed: NonNegative
     samples: Positive
     points: Annotated[int, Field(ge=8)]
     frames: Annotated[int, Field(ge=2)]

@@ -34,7 +34,6 @@ DATA = "data.h5"
 class Params(Section):
     task: Task
     data: DataLocation
-    seed: int
     simulate: Simulate
 
 
@@ -106,7 +105,7 @@ def _write(params: Params, simulation: Simulation, path: Path, device: torch.dev
         "equation": simulation.equation,
         "values": "point values at cell centres",
         "method": simulation.method,
-        "seed": params.seed,
+        "seed": params.simulate.seed,
         "domain_extent": simulation.extent,
         "made_by": "ups.stages.simulate",
     }
@@ -125,16 +124,16 @@ def _write(params: Params, simulation: Simulation, path: Path, device: torch.dev
     ):
         for start in range(0, section.samples, section.batch_size):
             stop = min(start + section.batch_size, section.samples)
-            initial = draw(params.seed, start, stop, simulation.extent).to(device)
+            initial = draw(params.simulate.seed, start, stop, simulation.extent).to(device)
             file.write(start, simulation.solve(initial).float().cpu().numpy())
             progress.update(stop - start)
 
 
 def _measure(params: Params, simulation: Simulation, path: Path, device: torch.device) -> Tensor:
     """Return the nRMSE of stored values, (checked samples, T)."""
-    generator = torch.Generator().manual_seed(params.seed)
+    generator = torch.Generator().manual_seed(params.simulate.seed)
     chosen = torch.randperm(params.simulate.samples, generator=generator)[: params.simulate.check_samples].sort().values
-    initial = draw(params.seed, 0, params.simulate.samples, simulation.extent).select(chosen).to(device)
+    initial = draw(params.simulate.seed, 0, params.simulate.samples, simulation.extent).select(chosen).to(device)
     with h5py.File(path, "r") as file:
         stored = torch.from_numpy(file[TENSOR][chosen.numpy()])
     return relative_error(stored.to(device), simulation.reference(initial)).cpu()
