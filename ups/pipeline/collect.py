@@ -19,13 +19,13 @@ from ups.parameters.flat import differences, flatten
 from ups.parameters.overlay import complete, read_variant, resolve
 from ups.pipeline.lock import DVC_LOCK, Stages, file_hashes, fingerprint
 from ups.pipeline.stages import DVC_YAML, stage_names
-from ups.tracking import Point, Run, metric_key
+from ups.tracking import Point, Run, Weights, metric_key
 
 if TYPE_CHECKING:
     from ups.pipeline.results import Result
 
 ARTIFACTS = Path("artifacts")
-FIGURES, TABLES, WEIGHTS = "figures/*.png", "*.csv", "*.safetensors"
+FIGURES, TABLES, WEIGHTS = "figures/*.png", "*.csv", "model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -88,11 +88,17 @@ def collect(stages: Stages, origin: Origin) -> Run:
         points=[point for name in names for point in _points(artifacts / name, records[name])],
         files=list(_files(origin.root, names)),
         documents={
-            "checkpoints.json": list(_checkpoints(origin.root, names, file_hashes(stages))),
             "provenance.json": records,
             "parameters.json": params,
         },
+        outputs={name: _output(stages[name]) for name in names},
+        weights=list(_weights(origin.root, names, file_hashes(stages))),
     )
+
+
+def _output(stage: Mapping[str, Any]) -> str:
+    """Return what identifies the output of a stage: two runs have it in common if one execution made it for both."""
+    return " ".join(f"{out['md5']}" for out in stage["outs"])
 
 
 def _points(folder: Path, record: Mapping[str, Any]) -> Iterator[Point]:
@@ -156,13 +162,14 @@ def _files(root: Path, names: list[str]) -> Iterator[tuple[Path, str]]:
         yield root / path, "pipeline"
 
 
-def _checkpoints(root: Path, names: list[str], hashes: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-    """Name every file of weights by path, md5 and size; the bytes stay in DVC's cache."""
+def _weights(root: Path, names: list[str], hashes: Mapping[str, str]) -> Iterator[Weights]:
+    """Name the weights of each stage that trained a model; a skipped stage's are empty."""
     for name in names:
-        for path in sorted((root / ARTIFACTS / name).rglob(WEIGHTS)):
-            place = path.relative_to(root).as_posix()
-            md5 = hashes.get(place) or hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
-            yield {"stage": name, "path": place, "md5": md5, "bytes": path.stat().st_size}
+        file = root / ARTIFACTS / name / WEIGHTS
+        if file.is_file() and (size := file.stat().st_size):
+            path = file.relative_to(root).as_posix()
+            md5 = hashes.get(path) or hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest()
+            yield Weights(name, file, path, md5, size)
 
 
 def varied(variant: str) -> dict[str, Any]:
