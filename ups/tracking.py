@@ -232,6 +232,11 @@ def close_abandoned(address: str | None = None) -> int:
         return _close_abandoned(_client(address))
 
 
+def live_runs() -> list[str]:
+    """Return the ids of the live runs of this project on this machine, abandoned ones included."""
+    return [path.name for path in ALIVE.glob("*")]
+
+
 def left_behind() -> bool:
     """Return whether a writer died with a live run; quick, without mlflow."""
     return any(not _is_locked(path) for path in ALIVE.glob("*"))

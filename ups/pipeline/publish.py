@@ -33,11 +33,12 @@ def publish() -> tracking.Link:
     return link
 
 
-def publish_results(folder: Path) -> tracking.Link:
+def publish_results(folder: Path, live: tracking.LiveRun | None = None) -> tracking.Link:
     """Publish the results of one variant and seed of a sweep, or find the run that already holds them.
 
     Args:
         folder: a folder in `.ups/results/`.
+        live: the run that was opened when its stages began, if any; it is completed and closed.
 
     Raises:
         ArtifactError: if the folder holds no results.
@@ -46,11 +47,12 @@ def publish_results(folder: Path) -> tracking.Link:
     from ups.pipeline import collect, results
 
     result = results.read(folder)
-    known = _known(result.key)
+    known = None if live else _known(result.key)
     if known is not None:
         return known
     stages = lock.read_lock(folder / lock.DVC_LOCK)
-    link = tracking.log(collect.collect(stages, collect.of_results(folder, result)), tracking.store())
+    run = collect.collect(stages, collect.of_results(folder, result))
+    link = live.finish(run) if live else tracking.log(run, tracking.store())
     _remember(link, result.key)
     return link
 

@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ class Result:
     Attributes:
         variant, seed, preset, task: what was run.
         key: fingerprint of the pipeline, see `ups.pipeline.lock.fingerprint`.
-        snapshot: the git commit of code and parameters; empty if nothing had to run for it.
+        snapshot: the git commit of code and parameters.
         sweep: name of the sweep, if it has one.
         varies: what the variant changes against its parent, by dotted key.
         fingerprints: by stage.
@@ -52,8 +52,14 @@ class Result:
     fingerprints: dict[str, str]
 
 
-def write(made: Plan, job: Job, snapshot: str, sweep: str | None) -> Path:
+def write(made: Plan, job: Job, snapshot: Callable[[], str], sweep: str | None) -> Path:
     """Write the results of a job whose stages are all in the cache; quick if they are there already.
+
+    Args:
+        made: the plan.
+        job: variant and seed.
+        snapshot: makes the git commit of code and parameters.
+        sweep: name of the sweep, if it has one.
 
     Raises:
         CorruptObject: if a small file in the cache does not hold what it should.
@@ -75,7 +81,7 @@ def write(made: Plan, job: Job, snapshot: str, sweep: str | None) -> Path:
         chosen.preset,
         chosen.task,
         key,
-        snapshot,
+        snapshot(),
         sweep,
         collect.varied(job.variant),
         fingerprints,
