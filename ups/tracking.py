@@ -60,7 +60,7 @@ class Run:
         tags: text by name.
         points: curves and final metrics.
         files: (path, folder among the run's artifacts).
-        documents: JSON content by file name among the run's artifacts.
+        documents: text, or JSON content, by file name among the run's artifacts.
         outputs: what identifies the output of each stage. The first run to hold an output holds its weights too; later
             ones say in the tag `cached_from.<stage>` which run that is.
         weights: files of weights.
@@ -297,8 +297,12 @@ def _complete(client: MlflowClient, experiment_id: str, run_id: str, run: Run, p
     references = [_reference(weights, makers.get(weights.stage, run_id)) for weights in run.weights]
     for path, folder in run.files:
         client.log_artifact(run_id, str(path), folder or None)
-    for name, content in {**run.documents, "checkpoints.json": references}.items():
-        client.log_dict(run_id, content, name)
+    documents = {**run.documents, **({"checkpoints.json": references} if references else {})}
+    for name, content in documents.items():
+        if isinstance(content, str):
+            client.log_text(run_id, content, name)
+        else:
+            client.log_dict(run_id, content, name)
     origin = {
         f"{_CACHED_FROM}{stage}" if stage in makers else f"{_MADE}{stage}": makers.get(stage, output)
         for stage, output in run.outputs.items()

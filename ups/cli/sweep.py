@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
-    from ups.pipeline.jobs import Job
     from ups.pipeline.plan import Plan
 
 app = typer.Typer()
@@ -38,22 +36,11 @@ def show_plan(
     strict_env: StrictEnv = False,
 ) -> None:
     """Show what would run for some variants and seeds, why, and how long it would take. Runs nothing."""
+    from ups.pipeline import jobs
     from ups.pipeline import plan as planning
 
-    made = planning.plan(_jobs(variants, sweep, seeds, preset, task), strict_env)
+    made = planning.plan(jobs.choose(variants, sweep, seeds, preset, task), strict_env)
     _print_plan(made, as_json)
-
-
-def _jobs(variants: list[str] | None, sweep: str | None, seeds: str | None, preset: str, task: str | None) -> list[Job]:
-    from ups.parameters.sweeps import parse_seeds, read_sweep
-    from ups.pipeline import jobs, stages
-
-    if Path("ups/stages").is_dir():  # a project of other commands has no modules to compare with
-        stages.check()
-    named = read_sweep(sweep) if sweep else None
-    wanted = [*(named.variants if named else ()), *(variants or ())]
-    chosen = parse_seeds(seeds) if seeds is not None else (named.seeds if named else ())
-    return jobs.resolve(wanted, chosen, preset, task)
 
 
 def _print_plan(made: Plan, as_json: bool) -> None:
@@ -68,19 +55,7 @@ def _print_plan(made: Plan, as_json: bool) -> None:
     for node in made.nodes:
         seconds = "" if node.predicted_s is None else f"{node.predicted_s:.1f} s"
         print(f"{node.action:<6}  {node.stage:<{width}}  {seconds:>9}  {sharers(made, node.jobs)}: {node.reason}")
-    unknown = sum(node.predicted_s is None for node in made.nodes)
-    print(
-        f"{made.executions} executions instead of {made.naive_executions} "
-        f"({len(made.jobs)} x {made.naive_executions // len(made.jobs)} stages), {made.cached} cached; "
-        f"about {_duration(made.predicted_s)} on one worker, {_duration(made.saved_s)} saved"
-        + (f" ({unknown} executions of unknown length not counted)." if unknown else ".")
-    )
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.1f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+    print(made.summary())
 
 
 @app.command("sweep")
@@ -100,11 +75,12 @@ def run_sweep(
     from dataclasses import asdict
 
     from ups.cli.progress import Progress
+    from ups.pipeline import jobs
     from ups.pipeline import plan as planning
     from ups.pipeline import sweep as sweeping
     from ups.pipeline.live import LivePublisher
 
-    made = planning.plan(_jobs(variants, sweep, seeds, preset, task), strict_env)
+    made = planning.plan(jobs.choose(variants, sweep, seeds, preset, task), strict_env)
     say = _quiet if as_json else print
     say(f"{made.executions} of {made.naive_executions} executions to do, {made.cached} cached.")
     publisher = LivePublisher(sweep, say) if publish else None

@@ -61,10 +61,15 @@ def describe(link: tracking.Link) -> str:
     """Return a sentence on where the run is and how to look at it."""
     verb = "Already published" if link.was_there else "Published"
     if link.store.startswith("http"):
-        place = f"{link.store}/#/experiments/{link.experiment_id}/runs/{link.run_id}"
+        place = page(link, link.store)
     else:
         place = f"look at it with `mlflow ui --backend-store-uri {link.store}`"
     return f"{verb} as MLflow run {link.run_id}: {place}"
+
+
+def page(link: tracking.Link, server: str) -> str:
+    """Return the address of a run's page on an MLflow server."""
+    return f"{server}/#/experiments/{link.experiment_id}/runs/{link.run_id}"
 
 
 def _known(fingerprint: str) -> tracking.Link | None:

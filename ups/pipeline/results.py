@@ -118,6 +118,25 @@ def read(folder: Path) -> Result:
         raise ArtifactError(f"{folder} holds no results of a sweep ({error}). Run `ups sweep`.") from None
 
 
+def headline(folder: Path, protocol: str = "pdebench", metric: str = "nrmse") -> dict[str, float]:
+    """Return the mean of one metric for each model that `evaluate` and `evaluate_ttc` measured in a folder of results.
+
+    Models without it, and values that are not finite, are left out.
+    """
+    found: dict[str, float] = {}
+    for stage in ("evaluate", "evaluate_ttc"):
+        try:
+            models = json.loads((folder / "artifacts" / stage / "metrics.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        for model, protocols in models.items():
+            entry = protocols.get(protocol) if isinstance(protocols, dict) else None
+            value = collect.number((entry.get(metric) or {}).get("mean")) if isinstance(entry, dict) else None
+            if value is not None:
+                found[f"ttc {model}" if stage == "evaluate_ttc" else model] = value
+    return found
+
+
 def find(name: str) -> Path:
     """Return the folder of the results with a name such as `golden-42`.
 
