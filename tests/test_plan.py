@@ -111,8 +111,8 @@ def test_sweep_files_are_checked(project):
 
 def test_seeds_are_lists_or_ranges():
     assert parse_seeds("0,2, 5-7,2") == (0, 2, 5, 6, 7)
-    for text in ("", "a", "1,", "-1", "1--2"):
-        with pytest.raises(ParameterError):
+    for text in ("", "a", "1,", "-1", "1--2", "1-", "5-2"):
+        with pytest.raises(ParameterError, match="--seeds"):
             parse_seeds(text)
 
 

@@ -5,16 +5,20 @@ Also what a flow publishes beside a sweep: `report(find(variants, seeds), questi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from ups.parameters.selection import DEFAULT_PRESET
 
 if TYPE_CHECKING:
     from ups.evaluation.comparison import Comparison, Question
     from ups.evaluation.costs import Costs
     from ups.evaluation.overfitting_alarm import LossCorrelation
     from ups.pipeline.controlled import Difference
+    from ups.tracking import Link
 
 CORRECTOR = "train_diffusion"
 
@@ -26,19 +30,27 @@ class Report:
     """Everything that `ups compare` says.
 
     Attributes:
+        task: what all runs are of.
         comparisons: one per variant that is not the reference.
         undeclared: variant -> undeclared difference to the reference -> the seeds in which it occurs.
         costs: variant -> mean costs of its runs.
         correlation: of the corrector's training loss with the error, over all runs.
     """
 
+    task: str
     comparisons: list[Comparison]
     undeclared: dict[str, dict[Difference, list[int]]]
     costs: dict[str, Costs]
     correlation: LossCorrelation
 
 
-def find(variants: list[str], seeds: list[int] | None, root: Path = Path(".")) -> Runs:
+def find(
+    variants: list[str],
+    seeds: Sequence[int] | None,
+    root: Path = Path("."),
+    preset: str = DEFAULT_PRESET,
+    task: str | None = None,
+) -> Runs:
     """Return the folders of the runs to compare: variant -> seed -> folder.
 
     Raises:
@@ -47,18 +59,20 @@ def find(variants: list[str], seeds: list[int] | None, root: Path = Path(".")) -
     from ups.errors import ArtifactError, UpsError
     from ups.evaluation.comparison import check_seeds
     from ups.pipeline.controlled import declared_between
-    from ups.pipeline.run_record import WORKSPACES, find_runs
+    from ups.pipeline.jobs import job_suffix
+    from ups.pipeline.run_record import RESULTS, find_runs
 
     if len(set(variants)) != len(variants) or len(variants) < 2:
         raise UpsError(f"Name at least two different variants to compare, not: {', '.join(variants) or 'none'}.")
     for name in variants:
         declared_between(name, name)  # refuses a name that is no variant
-    runs = find_runs(variants, root)
+    runs = find_runs(variants, root, preset, task)
     for name, known in runs.items():
         if not known:
+            place = f"{root / RESULTS}/{name}-<seed>{job_suffix(preset, task)}"
             raise ArtifactError(
-                f"There is no run of '{name}': neither {root / WORKSPACES}/{name}-<seed> nor the project itself holds "
-                f"one. Run it with `ups sweep`, or with `ups params use {name}` and `make repro`."
+                f"There is no run of '{name}': neither {place} nor the project itself holds one. Run it with "
+                f"`ups sweep`, or with `ups params use {name}` and `make repro`."
             )
     if seeds is None:
         check_seeds({name: list(known) for name, known in runs.items()})
@@ -117,7 +131,8 @@ def report(runs: Runs, question: Question) -> Report:
     # A diverged run has no error; it cannot be placed.
     points = [(name, loss, error) for name, loss, error in trained if error == error]
     correlation = loss_correlation(*([point[at] for point in points] for at in (1, 2, 0)))  # type: ignore[arg-type]
-    return Report(compare_values(values, reference, question), undeclared, costs, correlation)
+    task = next(iter(records[reference].values())).params["task"]["name"]
+    return Report(task, compare_values(values, reference, question), undeclared, costs, correlation)
 
 
 def text(found: Report) -> list[str]:
@@ -148,6 +163,45 @@ def as_dict(found: Report) -> dict[str, Any]:
         comparisons.append(content)
     costs = {name: {**asdict(each), "total_training_seconds": each.total_seconds} for name, each in found.costs.items()}
     return {"comparisons": comparisons, "costs": costs, "overfitting_alarm": asdict(found.correlation)}
+
+
+def publish_report(found: Report, figure: Path) -> Link:
+    """Keep the report in MLflow, in an experiment beside that of the runs; the same report is kept once.
+
+    Raises:
+        TrackingError: if the store cannot be reached.
+    """
+    import hashlib
+    import json
+    import time
+
+    from ups import tracking
+
+    content, now = as_dict(found), time.time()
+    question, names = found.comparisons[0].question, [each.method for each in found.comparisons]
+    reference = found.comparisons[0].reference
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+    points = [
+        tracking.Point(tracking.metric_key(each.method, key), 0, value, now)
+        for each in found.comparisons
+        for key, value in {"difference": each.difference, "low": each.low, "high": each.high}.items()
+        if value is not None and math.isfinite(value)
+    ]
+    verdicts = {f"verdict.{each.method}": str(each.verdict) for each in found.comparisons}
+    return tracking.log(
+        tracking.Run(
+            experiment=f"{found.task}-comparisons",
+            name=f"{' and '.join(names)} against {reference}",
+            fingerprint=digest,
+            started=now,
+            finished=now,
+            params={"question": str(question), "seeds": [pair.seed for pair in found.comparisons[0].pairs]},
+            tags={"task": found.task, "reference": reference, **verdicts},
+            points=points,
+            files=[(figure, "")],
+            documents={"comparison.txt": "\n".join(text(found)) + "\n", "comparison.json": content},
+        )
+    )
 
 
 def _controlled(comparison: Comparison, differences: Mapping[Difference, list[int]]) -> list[str]:

@@ -6,11 +6,14 @@ import copy
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from ups.parameters import selection
 from ups.parameters.overlay import complete
 from ups.parameters.selection import Selection
+from ups.parameters.sweeps import parse_seeds, read_sweep
+from ups.pipeline import stages
 
 BASE_NAME = "base"
 
@@ -34,9 +37,12 @@ class Job:
     @property
     def name(self) -> str:
         """Return the name of its workspace and of its results."""
-        chosen = self.selection
-        preset = None if chosen.preset == selection.DEFAULT_PRESET else chosen.preset
-        return ".".join(part for part in (f"{self.variant}-{self.seed}", preset, chosen.task) if part)
+        return f"{self.variant}-{self.seed}{job_suffix(self.selection.preset, self.selection.task)}"
+
+
+def job_suffix(preset: str, task: str | None) -> str:
+    """Return what a job's name says of a preset and a task: nothing of the default ones."""
+    return "".join(f".{part}" for part in (preset if preset != selection.DEFAULT_PRESET else None, task) if part)
 
 
 def resolve(
@@ -68,6 +74,32 @@ def resolve(
             raw = copy.deepcopy(content) | {"seed": seed}
             jobs.append(Job(one.variant or BASE_NAME, seed, replace(one, seed=seed), raw))
     return jobs
+
+
+def choose(
+    variants: Sequence[str] | None = None,
+    sweep: str | None = None,
+    seeds: str | Sequence[int] | None = None,
+    preset: str = selection.DEFAULT_PRESET,
+    task: str | None = None,
+) -> list[Job]:
+    """Return the jobs that the words of a command line or the parameters of a flow stand for.
+
+    Args:
+        variants: names, after those of the sweep.
+        sweep: a file in params/sweeps.
+        seeds: such as `0-5` or [0, 1]; the sweep's or each variant's own by default.
+        preset, task: see `resolve`.
+
+    Raises:
+        UpsError: as `resolve`, or if `dvc.yaml` does not match the stages' modules.
+    """
+    if Path("ups/stages").is_dir():  # a project of other commands has no modules to compare with
+        stages.check()
+    named = read_sweep(sweep) if sweep else None
+    wanted = [*(named.variants if named else ()), *(variants or ())]
+    chosen = parse_seeds(seeds) if isinstance(seeds, str) else seeds
+    return resolve(wanted, chosen or (named.seeds if named else ()), preset, task)
 
 
 def parameters(job: Job) -> dict[str, Any]:

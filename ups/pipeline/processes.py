@@ -34,7 +34,7 @@ class Command:
             self._process = subprocess.Popen(
                 [sys.executable, "-I", "-S", guard.__file__, str(os.getpid()), "/bin/sh", "-c", script],
                 cwd=folder,
-                env={**environment(), "DVC_ROOT": str(folder), "DVC_STAGE": stage},
+                env={**environment(), "DVC_ROOT": str(folder), "DVC_STAGE": stage, "UPS_PROJECT_ROOT": os.getcwd()},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ class Result:
     Attributes:
         variant, seed, preset, task: what was run.
         key: fingerprint of the pipeline, see `ups.pipeline.lock.fingerprint`.
-        snapshot: the git commit of code and parameters; empty if nothing had to run for it.
+        snapshot: the git commit of code and parameters.
         sweep: name of the sweep, if it has one.
         varies: what the variant changes against its parent, by dotted key.
         fingerprints: by stage.
@@ -52,8 +52,14 @@ class Result:
     fingerprints: dict[str, str]
 
 
-def write(made: Plan, job: Job, snapshot: str, sweep: str | None) -> Path:
+def write(made: Plan, job: Job, snapshot: Callable[[], str], sweep: str | None) -> Path:
     """Write the results of a job whose stages are all in the cache; quick if they are there already.
+
+    Args:
+        made: the plan.
+        job: variant and seed.
+        snapshot: makes the git commit of code and parameters.
+        sweep: name of the sweep, if it has one.
 
     Raises:
         CorruptObject: if a small file in the cache does not hold what it should.
@@ -75,7 +81,7 @@ def write(made: Plan, job: Job, snapshot: str, sweep: str | None) -> Path:
         chosen.preset,
         chosen.task,
         key,
-        snapshot,
+        snapshot(),
         sweep,
         collect.varied(job.variant),
         fingerprints,
@@ -110,6 +116,25 @@ def read(folder: Path) -> Result:
         return Result(**json.loads((folder / _RECORD).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
         raise ArtifactError(f"{folder} holds no results of a sweep ({error}). Run `ups sweep`.") from None
+
+
+def headline(folder: Path, protocol: str = "pdebench", metric: str = "nrmse") -> dict[str, float]:
+    """Return the mean of one metric for each model that `evaluate` and `evaluate_ttc` measured in a folder of results.
+
+    Models without it, and values that are not finite, are left out.
+    """
+    found: dict[str, float] = {}
+    for stage in ("evaluate", "evaluate_ttc"):
+        try:
+            models = json.loads((folder / "artifacts" / stage / "metrics.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        for model, protocols in models.items():
+            entry = protocols.get(protocol) if isinstance(protocols, dict) else None
+            value = collect.number((entry.get(metric) or {}).get("mean")) if isinstance(entry, dict) else None
+            if value is not None:
+                found[f"ttc {model}" if stage == "evaluate_ttc" else model] = value
+    return found
 
 
 def find(name: str) -> Path:

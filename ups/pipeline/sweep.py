@@ -10,9 +10,10 @@ import contextlib
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 
 from ups.errors import ArtifactError, UpsError
@@ -72,7 +73,18 @@ class Report:
     seconds: float = 0.0
 
 
-Observer = Callable[[Node, State, str], None]
+class Observer:
+    """What follows a sweep. Its methods are called from the sweep's threads, several at a time."""
+
+    def stage(self, node: Node, state: State, message: str) -> None:
+        """Called when a stage starts (RUNNING) and when it is over."""
+
+    def around(self, node: Node, execute: Callable[[], None]) -> None:
+        """Called instead of the execution of a stage, which it has to call."""
+        execute()
+
+    def finished(self, job: Job) -> None:
+        """Called when the results of a variant and seed are there."""
 
 
 class Sweep:
@@ -82,15 +94,17 @@ class Sweep:
         made: the plan.
         workers: how many stages may run at a time.
         name: of the sweep, if it has one.
-        observer: called when a stage's state changes, with a message.
+        observers: follow it.
         report: is filled in.
     """
 
-    def __init__(self, made: Plan, workers: int, name: str | None, observer: Observer, report: Report) -> None:
+    def __init__(
+        self, made: Plan, workers: int, name: str | None, observers: Sequence[Observer], report: Report
+    ) -> None:
         self.plan, self.name, self.report = made, name, report
         self.states = {n: State.CACHED if n.action is Action.CACHED else State.WAITING for n in made.nodes}
         self.corrupt: CorruptObject | None = None
-        self._observer, self._workers = observer, workers
+        self._observers, self._workers = observers, workers
         self._slots = {"cpu": workers, "gpu": max(1, executions.gpu_count())}
         self._not_before: dict[Node, float] = {}
         self._commands: dict[Node, processes.Command] = {}
@@ -109,7 +123,7 @@ class Sweep:
         waiting = sum(state is State.WAITING for state in self.states.values())
         if waiting:
             dvc_store.check_version()
-            self._snapshot = snapshot.take(self._root)
+            self._workspace(self.plan.jobs[0])  # the snapshot is of the tree as it is when the sweep begins
         threads = [threading.Thread(target=self._work, name=f"sweep-{i}") for i in range(min(self._workers, waiting))]
         for thread in threads:
             thread.start()
@@ -173,10 +187,14 @@ class Sweep:
                         self.states[other] = State.SKIPPED
             self._changed.notify_all()
             if state in _OVER:
-                self._observer(node, state, message)
+                self._tell(node, state, message)
         if state in _DONE:
             for job in node.jobs:
                 self._finish(job)
+
+    def _tell(self, node: Node, state: State, message: str) -> None:
+        for observer in self._observers:
+            observer.stage(node, state, message)
 
     def _resource(self, node: Node) -> str:
         return "gpu" if node.step.resource == "gpu" and node.environment.get("device") == "cuda" else "cpu"
@@ -189,14 +207,17 @@ class Sweep:
                     return
                 self.report.finished.append(job.name)
             try:
-                commit = self._workspaces[job.name].commit if job.name in self._workspaces else ""
-                results.write(self.plan, job, commit, self.name)
+                results.write(self.plan, job, lambda: self._workspace(job).commit, self.name)
             except CorruptObject as error:
                 self.report.finished.remove(job.name)
                 self.corrupt = error
+                return
             except OSError as error:
                 self.report.finished.remove(job.name)
                 self.report.failures[f"results of {job.name}"] = f"{error.strerror}: {error.filename}"
+                return
+            for observer in self._observers:
+                observer.finished(job)
 
     # -- one stage -------------------------------------------------------------------------------------------------
 
@@ -214,7 +235,10 @@ class Sweep:
                 return State.SHARED
             workspace = self._workspace(node.jobs[0])
             with workspace.in_use(lambda: self._stopping) as in_use:
-                self._execute(node, record, key, workspace, [lock.file, in_use])
+                execute = partial(self._execute, node, record, key, workspace, [lock.file, in_use])
+                for observer in self._observers:
+                    execute = partial(observer.around, node, execute)
+                execute()
             return State.EXECUTED
         finally:
             lock.release()
@@ -236,7 +260,7 @@ class Sweep:
                 self.report.copied += workspace.bring(out)
         workspace.clear(step)
         log = self._root / LOGS / job.name / f"{step.stage}.log"
-        self._observer(node, State.RUNNING, "")
+        self._tell(node, State.RUNNING, "")
         start = time.time()
         code, outs = -signal.SIGKILL, []
         try:
@@ -287,8 +311,9 @@ class Sweep:
         dvc_store.write_lock(records, workspace.path / "dvc.lock")
 
     def _workspace(self, job: Job) -> Workspace:
-        assert self._snapshot is not None
         with self._changed:
+            if self._snapshot is None:
+                self._snapshot = snapshot.take(self._root)
             if job.name not in self._workspaces:
                 self._workspaces[job.name] = Workspace(self._root, job, self._snapshot, self.plan.store)
             return self._workspaces[job.name]
@@ -299,7 +324,7 @@ def sweep(
     workers: int = 1,
     name: str | None = None,
     strict_environment: bool = False,
-    observer: Observer = lambda *_: None,
+    observers: Sequence[Observer] = (),
     made: Plan | None = None,
 ) -> Report:
     """Plan some variants and seeds and execute the plan.
@@ -309,7 +334,7 @@ def sweep(
         workers: how many stages may run at a time.
         name: of the sweep, for the log.
         strict_environment: take another version, device class or precision for a reason to run.
-        observer: called with (execution, state, message) when a stage starts and when it is over.
+        observers: follow what happens.
         made: the plan, if it is at hand.
 
     Returns: what was done; a failure of some stages is no exception, see `Report.failures`.
@@ -323,7 +348,7 @@ def sweep(
     with Interruption(report) as interruption:
         for _ in range(_ROUNDS):
             report.failures.clear()
-            running = Sweep(made, workers, name, observer, report)
+            running = Sweep(made, workers, name, observers, report)
             interruption.target = running
             if report.interrupted:
                 running.stop()
@@ -362,9 +387,3 @@ class Interruption(contextlib.AbstractContextManager["Interruption"]):
         self._report.interrupted = number
         if self.target is not None:
             self.target.stop()
-
-
-def jobs_of(report: Report) -> Iterator[Path]:
-    """Yield the folder of each job's results."""
-    for name in report.finished:
-        yield results.FOLDER / name
