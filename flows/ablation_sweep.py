@@ -26,7 +26,7 @@ from prefect.states import Cancelled, Completed, Failed
 
 from flows import services
 from ups import tracking
-from ups.cli.progress import Progress, sharers
+from ups.pipeline.progress import Progress, sharers
 from ups.errors import UpsError
 from ups.pipeline import jobs, publish, results
 from ups.pipeline import sweep as sweeping

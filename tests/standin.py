@@ -32,7 +32,7 @@ if name == "evaluate":
     (out / "figures").mkdir()
     (out / "figures" / "rollout.png").write_bytes(b"\\x89PNG not really")
     (out / "error_vs_time.csv").write_text("frame,mean\\n0,1\\n")
-record = {"stage": name, "started": time.time() - 1.0, "seconds": 0.5, "host": "h", "device": "cpu", "python": "3.11"}
+record = {"stage": name, "started": time.time(), "seconds": 0.5, "host": "h", "device": "cpu", "python": "3.11"}
 (out / "provenance.json").write_text(json.dumps({**record, "versions": {"torch": "2.13.0"}}))
 """
 _METRICS = {
@@ -76,6 +76,11 @@ def make(folder: Path, epochs: int = 3) -> Path:
 def git(folder: Path, *arguments: str) -> None:
     identity = ["-c", "user.name=test", "-c", "user.email=test@example.invalid", "-c", "commit.gpgsign=false"]
     subprocess.run(["git", *identity, *arguments], cwd=folder, check=True, capture_output=True)
+
+
+def git_output(folder: Path, *arguments: str) -> str:
+    result = subprocess.run(["git", *arguments], cwd=folder, check=True, capture_output=True, text=True)
+    return result.stdout.strip()
 
 
 def executed(folder: Path) -> list[str]:

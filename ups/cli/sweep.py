@@ -46,7 +46,7 @@ def show_plan(
 def _print_plan(made: Plan, as_json: bool) -> None:
     import json
 
-    from ups.cli.progress import sharers
+    from ups.pipeline.progress import sharers
 
     if as_json:
         print(json.dumps(made.as_json(), indent=2))
@@ -74,7 +74,7 @@ def run_sweep(
     import json
     from dataclasses import asdict
 
-    from ups.cli.progress import Progress
+    from ups.pipeline.progress import Progress
     from ups.pipeline import jobs
     from ups.pipeline import plan as planning
     from ups.pipeline import sweep as sweeping

@@ -147,9 +147,7 @@ class Workspace:
                     self._remake()  # git does not know it any more, or was killed while it wrote here
             else:
                 self._remake()
-        config = self.path / ".dvc" / "config.local"
-        config.parent.mkdir(exist_ok=True)
-        config.write_text(f"[cache]\n    dir = {self.store.folder}\n    type = reflink,copy\n", encoding="utf-8")
+        configure_cache(self.path, self.store.folder)
         original = self.path / selection.ORIGINAL
         original.parent.mkdir(exist_ok=True)
         original.write_text(selection.original_text(), encoding="utf-8")
@@ -176,6 +174,13 @@ class Workspace:
 
     def _write_outputs(self, content: Mapping[str, str]) -> None:
         _replace(self.path / ".ups" / "outputs.json", content)
+
+
+def configure_cache(workspace: Path, cache: Path) -> None:
+    """Let DVC keep its cache elsewhere and copy out of it: a hard link would let a stray write reach the cache."""
+    config = workspace / ".dvc" / "config.local"
+    config.parent.mkdir(exist_ok=True)
+    config.write_text(f"[cache]\n    dir = {cache}\n    type = reflink,copy\n", encoding="utf-8")
 
 
 def parameter_text(job: Job) -> str:
