@@ -29,9 +29,9 @@ def compare(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
     """Say which variant is better over seeds, whether the comparison is controlled, and what each costs."""
-    from ups.report.comparison import as_dict, find, report, text
     from ups.evaluation.comparison import Question
     from ups.evaluation.figures.paired_differences import draw_paired_differences
+    from ups.report.comparison import as_dict, find, report, text
 
     question = Question(metric, protocol, model, horizon)
     found = report(find(variants, parse_seeds(seeds)), question)

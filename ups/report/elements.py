@@ -27,7 +27,7 @@ def text(content: Content) -> Html:
     return Html("".join(text(part) for part in content))
 
 
-def tag(name: str, content: Content = None, **attributes: str | None) -> Html:
+def tag(name: str, content: Content = None, /, **attributes: str | None) -> Html:
     """Return an element. `class_` and `for_` stand for Python's words; an attribute that is None is left out."""
     written = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{html.escape(value)}"'

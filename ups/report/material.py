@@ -6,13 +6,14 @@ import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import pandas as pd
 
 from ups.errors import UpsError
 from ups.report.runs import Chosen, Run
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -58,10 +59,10 @@ class Material:
         if path.is_file():
             self.used[path] = None
 
-    def attempt(self, what: str, make: Callable[[], T]) -> T | None:
+    def attempt(self, what: str, make: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T | None:
         """Return what `make` returns; if the files do not allow it, note why and return None."""
         try:
-            return make()
+            return make(*args, **kwargs)
         except (UpsError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             reason = f"{error}" if isinstance(error, UpsError) else f"{type(error).__name__}: {error}"
             self.problems[f"{what}: {reason}"] = None
@@ -78,7 +79,7 @@ class Material:
             self._content[path] = None
             if path.is_file():
                 self.used[path] = None
-                self._content[path] = self.attempt(str(path), lambda: read(path))
+                self._content[path] = self.attempt(str(path), read, path)
         found: T | None = self._content[path]
         return found
 

@@ -20,9 +20,9 @@ from ups.pipeline.run_record import ARTIFACTS
 WORKING_TREE = Path(".")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Run:
-    """One variant with one seed.
+    """One variant with one seed; each is itself alone, so that it can be the key of what was read of it.
 
     Attributes:
         variant, seed: what was run.
@@ -89,7 +89,8 @@ def choose(
     """
     if not wanted:
         return _working_tree(seeds)
-    comments, variants = [], []
+    comments: list[str] = []
+    variants: list[str] = []
     for name in wanted:
         if (SWEEPS / f"{name}.yaml").is_file():
             comments.append(_comment(SWEEPS / f"{name}.yaml"))
