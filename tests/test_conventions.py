@@ -38,9 +38,11 @@ ALLOWED = {
     "ups.stages": LEAVES | {"ups.data", "ups.models", "ups.training", "ups.inference", "ups.evaluation"},
     "ups.tracking": LEAVES,
     "ups.pipeline": LEAVES | {"ups.tracking"},
+    # Reads what runs left behind; the animation makes one forecast with the surrogate that a run wrote.
+    "ups.report": LEAVES | {"ups.pipeline", "ups.tracking", "ups.evaluation", "ups.inference", "ups.data"},
     # The command line also shows tables and fetches data; it starts no stage itself.
-    "ups.cli": LEAVES | {"ups.pipeline", "ups.tracking", "ups.evaluation", "ups.data"},
-    "flows": LEAVES | {"ups.pipeline", "ups.tracking", "ups.cli"},
+    "ups.cli": LEAVES | {"ups.pipeline", "ups.tracking", "ups.evaluation", "ups.data", "ups.report"},
+    "flows": LEAVES | {"ups.pipeline", "ups.tracking", "ups.report"},
 }
 
 

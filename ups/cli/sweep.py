@@ -74,11 +74,11 @@ def run_sweep(
     import json
     from dataclasses import asdict
 
-    from ups.pipeline.progress import Progress
     from ups.pipeline import jobs
     from ups.pipeline import plan as planning
     from ups.pipeline import sweep as sweeping
     from ups.pipeline.live import LivePublisher
+    from ups.pipeline.progress import Progress
 
     made = planning.plan(jobs.choose(variants, sweep, seeds, preset, task), strict_env)
     say = _quiet if as_json else print
