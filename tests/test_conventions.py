@@ -145,7 +145,7 @@ def _imports_of_flow(path: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("package", "owner"), [("mlflow", "ups/tracking.py"), ("dvc", "ups/pipeline/"), ("prefect", "flows/")]
+    ("package", "owner"), [("mlflow", "ups/tracking/"), ("dvc", "ups/pipeline/"), ("prefect", "flows/")]
 )
 def test_one_place_imports_each_tool(package, owner):
     users = {path.relative_to(ROOT).as_posix() for path in SOURCES if package in foreign_imports(path)}
