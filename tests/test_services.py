@@ -64,7 +64,7 @@ def test_a_deployment_runs_on_the_services_of_make_up_and_make_down_stops_them(p
     result = prefect("deployment", "run", "experiment/local", "--watch")
     assert result.returncode == 0, result.stdout + result.stderr
     assert standin.executed(project) == list(standin.STAGES)
-    # A sweep by its deployment's own default and two seeds' worth of parameters; then one that is cancelled.
+    # A sweep; then one that is cancelled while its stage runs.
     chosen = ["-p", 'sweep="golden-vs-light"', "-p", "compare_variants=false"]
     result = prefect("deployment", "run", "ablation-sweep/local", *chosen, "--watch")
     assert result.returncode == 0, result.stdout + result.stderr
