@@ -20,7 +20,7 @@ from ups.pipeline import dvc_store, executions, processes, results, snapshot
 from ups.pipeline.dvc_store import CorruptObject
 from ups.pipeline.executions import Execution
 from ups.pipeline.jobs import Job
-from ups.pipeline.locks import Interrupted, Lock
+from ups.pipeline.locks import SWEEP, Interrupted, Lock
 from ups.pipeline.plan import Action, Node, Plan, environment_change, plan
 from ups.pipeline.workspace import Workspace
 
@@ -329,7 +329,8 @@ def sweep(
                 running.stop()
             if made.executions:
                 made.store.clear_leftovers()
-            running.run()
+            with _no_pruning(made):
+                running.run()
             if running.corrupt is None or report.interrupted:
                 break
             made = plan(jobs, strict_environment)
@@ -338,6 +339,11 @@ def sweep(
     report.unfinished = [job.name for job in jobs if job.name not in report.finished]
     report.seconds = round(time.monotonic() - started, 3)
     return report
+
+
+def _no_pruning(made: Plan) -> contextlib.AbstractContextManager[object]:
+    """Keep `ups prune` away from what is being made and used; a cached sweep writes nothing that it could take."""
+    return Lock(SWEEP).held(shared=True) if made.executions else contextlib.nullcontext()
 
 
 class Interruption(contextlib.AbstractContextManager["Interruption"]):

@@ -42,7 +42,7 @@ class Workspace:
         self.path = root / FOLDER / job.name
         self._base = base
         self._commit: str | None = None
-        self._stamp = self.path.with_name(f"{job.name}.json")
+        self._stamp = _stamp(job.name, root)
         self._locks = root / ".ups" / "locks"
 
     @property
@@ -63,7 +63,7 @@ class Workspace:
 
         Sweeps on the same commit use it together; one on another commit waits for the stages that run in it.
         """
-        lock = Lock(f"workspace-{self.job.name}", self._locks)
+        lock = Lock(lock_name(self.job.name), self._locks)
         while True:
             lock.acquire(shared=True, stopping=stopping)
             if self._is_there():
@@ -129,11 +129,8 @@ class Workspace:
     def _is_there(self) -> bool:
         if not (self.path / ".git").exists():
             return False
-        try:
-            content = json.loads(self._stamp.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return False
-        return bool(content.get("commit") == self.commit and content.get("cache") == str(self.store.folder))
+        content = _read_mapping(self._stamp)
+        return content.get("commit") == self.commit and content.get("cache") == str(self.store.folder)
 
     def _cut(self) -> None:
         """Make the worktree, or bring it to this sweep's commit; checkpoints and outputs in it stay."""
@@ -168,19 +165,38 @@ class Workspace:
             kept.rename(self.path / ".ups")
 
     def _outputs(self) -> dict[str, str]:
-        try:
-            content = json.loads((self.path / ".ups" / "outputs.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
-        return content if isinstance(content, dict) else {}
+        return _read_mapping(self.path / ".ups" / "outputs.json")
 
     def _write_outputs(self, content: Mapping[str, str]) -> None:
         _replace(self.path / ".ups" / "outputs.json", content)
 
 
+def lock_name(name: str) -> str:
+    """Return the name of the lock that is held while stages run in a workspace."""
+    return f"workspace-{name}"
+
+
+def stamped_commit(name: str) -> str:
+    """Return the commit that a workspace of this project was cut from; empty if it is not there as a whole."""
+    return str(_read_mapping(_stamp(name, Path())).get("commit", ""))
+
+
 def parameter_text(job: Job) -> str:
     """Return the text of a job's `params/base.yaml`."""
     return selection.header(job.selection) + dump_yaml(job.raw)
+
+
+def _stamp(name: str, root: Path) -> Path:
+    return root / FOLDER / f"{name}.json"
+
+
+def _read_mapping(path: Path) -> dict[str, str]:
+    """Return what `_replace` wrote; empty if it is not there or was spoilt."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def _replace(path: Path, content: Mapping[str, str]) -> None:
