@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -117,7 +118,7 @@ def run_sweep(
     from ups.pipeline import sweep as sweeping
 
     made = planning.plan(_jobs(variants, sweep, seeds, preset, task), strict_env)
-    say = _quiet if as_json else print
+    say = _quiet if as_json else _say
     say(f"{made.executions} of {made.naive_executions} executions to do, {made.cached} cached.")
     progress = Progress(made, say)
     report = sweeping.sweep(made.jobs, workers, sweep, strict_env, progress, made)
@@ -182,6 +183,13 @@ def _publish(names: list[str], say: Callable[[str], None]) -> list[str]:
             print(f"ups: {error} Repeat with `ups publish --all`.", file=sys.stderr)
             return names[number:]
     return []
+
+
+def _say(text: str) -> None:
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:  # whoever read it is gone, as with `| head`; the sweep goes on
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - for the rest of the process
 
 
 def _quiet(_: str) -> None:

@@ -10,6 +10,7 @@ import contextlib
 import signal
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -132,12 +133,8 @@ class Sweep:
                 state = State.WAITING
             except CorruptObject as error:
                 self.corrupt, state, message = error, State.WAITING, str(error)
-            except UpsError as error:
-                message = str(error)
-            except OSError as error:
-                message = f"{error.strerror or error}: {error.filename or ''}".rstrip(": ")
             except Exception as error:  # noqa: BLE001 - one stage's accident must not end the others
-                message = f"unexpected {type(error).__name__}: {error}"
+                message = _told(error)
             self._over(node, state, message)
 
     def _next(self) -> Node | None:
@@ -187,16 +184,16 @@ class Sweep:
             with self._changed:
                 if job.name in self.report.finished:
                     return
-                self.report.finished.append(job.name)
+                self.report.finished.append(job.name)  # taken back below if there are no results after all
             try:
                 commit = self._workspaces[job.name].commit if job.name in self._workspaces else ""
                 results.write(self.plan, job, commit, self.name)
             except CorruptObject as error:
                 self.report.finished.remove(job.name)
                 self.corrupt = error
-            except OSError as error:
+            except Exception as error:  # noqa: BLE001 - as above; a thread that dies here would claim to have finished
                 self.report.finished.remove(job.name)
-                self.report.failures[f"results of {job.name}"] = f"{error.strerror}: {error.filename}"
+                self.report.failures[f"results of {job.name}"] = _told(error)
 
     # -- one stage -------------------------------------------------------------------------------------------------
 
@@ -238,7 +235,7 @@ class Sweep:
         log = self._root / LOGS / job.name / f"{step.stage}.log"
         self._observer(node, State.RUNNING, "")
         start = time.time()
-        code, outs = -signal.SIGKILL, []
+        code, outs = 1, []
         try:
             command = processes.Command(step.command, workspace.path, step.stage, log, locks)
             self._commands[node] = command
@@ -251,18 +248,24 @@ class Sweep:
                 if self._stopping:
                     raise Interrupted(f"{step.stage} was stopped.")
                 raise ArtifactError(f"exit code {code}: {said} All of its output: {log.relative_to(self._root)}")
+            workspace.check_outputs(step, self._read_of(node))
             outs = [self.plan.store.add(path, workspace.path) for path in sorted(step.outs)]
             self.plan.store.save({**record, "outs": outs})
-        except BaseException as error:
+        except BaseException:
             code = code or 1
             with contextlib.suppress(OSError):  # the first failure is the one to report
                 workspace.clear(step)
-            raise error
+            raise
         finally:
             self._log(node, key, start, code, workspace.commit)
         node.outs = outs
         workspace.keep(outs)
         self._write_lock(job, workspace)
+
+    def _read_of(self, node: Node) -> dict[str, str]:
+        """Return the files that other stages of the plan read of a stage, with one of those stages."""
+        readers = [other for other in self.plan.nodes if other.upstream.get(node.stage) is node]
+        return {path: other.stage for other in readers for path, writer in other.step.products if writer == node.stage}
 
     def _log(self, node: Node, key: str, start: float, code: int, commit: str) -> None:
         job = node.jobs[0]
@@ -368,6 +371,16 @@ class Interruption(contextlib.AbstractContextManager["Interruption"]):
         self._report.interrupted = number
         if self.target is not None:
             self.target.stop()
+
+
+def _told(error: Exception) -> str:
+    """Return what to tell of an error; one that nobody foresaw is a defect of this program, and shown in full."""
+    if isinstance(error, UpsError):
+        return str(error)
+    if isinstance(error, OSError):
+        return f"{error.strerror or error}: {error.filename or ''}".rstrip(": ")
+    traceback.print_exception(error)
+    return f"unexpected {type(error).__name__}: {error}. This is a defect of `ups`, not of the stage; see above."
 
 
 def jobs_of(report: Report) -> Iterator[Path]:
