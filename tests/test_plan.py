@@ -127,6 +127,22 @@ def test_without_variants_the_parameters_in_use_are_planned(project):
     ]
 
 
+def test_edits_of_the_parameters_in_use_count(project):
+    """What `dvc repro` would read is planned, even where the preset `default` has a value of its own."""
+    key = ("train_operator", "optimization", "pairs_per_update")
+    for select in ([], ["params", "use", "v3"]):
+        if select:
+            shapes.ups(project, *select)
+        before = {node.stage: node.fingerprint for node in plan(jobs.resolve([])).nodes}
+        standin.set_parameter(project, "pairs_per_update: 60\n", "pairs_per_update: 61\n")
+        [job] = jobs.resolve([])
+        assert job.raw[key[0]][key[1]][key[2]] == 61
+        after = {node.stage: node.fingerprint for node in plan([job]).nodes}
+        changed = ["train_operator", "train_diffusion", "distill", "evaluate"]
+        assert [name for name in after if after[name] != before[name]] == changed
+        standin.set_parameter(project, "pairs_per_update: 61\n", "pairs_per_update: 60\n")
+
+
 def test_one_paragraph_on_a_wrong_name(project):
     output = shapes.ups(project, "plan", "v99", code=1)
     assert "Unknown variant 'v99'" in output

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ups.cli import compare, data, params, published, report, sweep
+from ups.cli import compare, data, params, prune, published, report, sweep
 
 app = typer.Typer(
     help="Multi-stage neural surrogates of PDEs: run, compare and reproduce them.",
@@ -22,6 +22,7 @@ app.command()(report.report)
 app.add_typer(sweep.app)
 app.command()(published.leaderboard)
 app.command()(published.reproduce)
+app.command()(prune.prune)
 
 
 @app.command()

@@ -11,6 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from ups.errors import UpsError
+from ups.pipeline import guard
 from ups.pipeline.lock import DVC_LOCK, read_lock
 
 
@@ -100,8 +101,8 @@ def _outcome(line: str, name: str) -> Outcome | None:
 
 
 def dvc_command(*arguments: str) -> list[str]:
-    """Return the command that runs this environment's DVC."""
-    return [sys.executable, "-m", "dvc", *arguments]
+    """Return the command that runs this environment's DVC, ending with this process."""
+    return guard.guarded([sys.executable, "-m", "dvc", *arguments])
 
 
 def environment() -> dict[str, str]:
@@ -111,7 +112,7 @@ def environment() -> dict[str, str]:
 
 
 def _wait(process: subprocess.Popen[str] | subprocess.Popen[bytes]) -> int:
-    """Wait for a process of this terminal: Ctrl-C reaches it too, and what it leaves is put in order after it."""
+    """Wait for a guarded process: Ctrl-C reaches its guard too, and what it leaves is put in order after it."""
     try:
         before = signal.signal(signal.SIGINT, lambda *_: None)
     except ValueError:  # not the main thread, which alone receives signals
