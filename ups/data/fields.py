@@ -57,6 +57,23 @@ class Normalization(Frozen):
     std: tuple[Annotated[float, Field(gt=0)], ...]
 
 
+Range = tuple[float, float]
+
+
+class TrainingRange(Frozen):
+    """What the training split covers; outside of it a surrogate extrapolates.
+
+    Attributes:
+        coefficients: smallest and largest value of each coefficient, in the order of `FieldMetadata.coefficients`.
+        trajectories: number of training trajectories.
+        frames: frames of each.
+    """
+
+    coefficients: tuple[Range, ...]
+    trajectories: int
+    frames: int
+
+
 class FieldMetadata(Frozen):
     """Everything needed to read a tensor of fields as physics.
 
@@ -67,6 +84,7 @@ class FieldMetadata(Frozen):
         grid: the spatial grid.
         dt: physical time between two stored frames, in `time_unit`; 0 for a static problem.
         normalization: statistics of the training split.
+        training: what the training split covers, where that is known.
     """
 
     equation: str
@@ -77,6 +95,7 @@ class FieldMetadata(Frozen):
     dt: Annotated[float, Field(ge=0)]
     time_unit: str = "1"
     normalization: Normalization
+    training: TrainingRange | None = None
 
 
 Split = Literal["train", "validation", "test"]
