@@ -1,8 +1,8 @@
 """From the files of a bundle to models, believing nothing that a file says about itself.
 
-Order: the JSON that builds a model is checked and the model built without memory (torch's `meta` device); its tensors
-are compared with the header of the weights file; only then are weights read, hashed and loaded. So a file can make
-this process allocate no more than it is long. Weights are safetensors: no code runs from a bundle.
+Order: sizes and hashes; the header of the weights file against its length; the model, built from its JSON with no more
+memory than the weights justify; names, shapes and types of all tensors; the weights. They are safetensors and JSON: no
+code runs from a bundle.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ from torch import nn
 
 from ups.errors import ArtifactError, UpsError
 from ups.inference.manifest import Manifest, parse_json
+from ups.inference.memory_budget import MemoryBudget
 from ups.models.weights import CONFIG, WEIGHTS
 
 # Bounds on what a foreign bundle may claim; the largest surrogate of the project stays far below each.
-_LARGEST_NUMBER = 2**16  # of any size in a configuration: layers, widths, points
+_LARGEST_NUMBER = 2**14  # of any size in a configuration: layers, widths, points
 _MOST_HEADER_BYTES = 16 * 2**20
-_MOST_BUFFER_BYTES = 2**30  # of what a model computes for itself and no file holds
+_SPARE_BYTES = 256 * 2**20  # for what a model computes for itself when it is built
 _PICKLE_STARTS = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"PK\x03\x04")
 _TYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64}
 
@@ -48,14 +49,14 @@ def _load(manifest: Manifest, part: str, kind: type[nn.Module]) -> nn.Module:
     arguments = _arguments(manifest, part, kind)
     weights = f"{part}/{WEIGHTS}"
     path = manifest.folder / weights
-    with torch.device("meta"):
-        outline = _build(kind, arguments, manifest.folder / part / CONFIG)
-    _check_header(_header(manifest, weights), outline, path)
+    header = _header(manifest, weights)
+    # Eight bytes are counted for every value, and initialisation computes with each a few times.
+    model = _build(kind, arguments, manifest.folder / part / CONFIG, 16 * manifest.size(weights) + _SPARE_BYTES)
+    _check_header(header, model, path)
     state = safetensors.torch.load(manifest.read(weights))
     for name, tensor in state.items():
         if not bool(torch.isfinite(tensor).all()):
             raise ArtifactError(f"{path}: '{name}' holds NaN or Inf; a surrogate with it forecasts nothing else.")
-    model = _build(kind, arguments, manifest.folder / part / CONFIG)
     model.load_state_dict(state)
     return model.eval().requires_grad_(False)
 
@@ -82,19 +83,15 @@ def _check_numbers(value: Any, path: Path) -> None:
         raise ArtifactError(f"{path} holds the number {value:,}; {_LARGEST_NUMBER:,} is the largest allowed.")
 
 
-def _build(kind: type[nn.Module], arguments: Mapping[str, Any], path: Path) -> nn.Module:
+def _build(kind: type[nn.Module], arguments: Mapping[str, Any], path: Path, budget: int) -> nn.Module:
     try:
-        model = kind(**arguments)
+        with MemoryBudget(budget):
+            return kind(**arguments)
     # Whatever a constructor does with arguments that make no sense, the reason is in the file.
-    except (TypeError, ValueError, KeyError, IndexError, AttributeError, RuntimeError, ArithmeticError) as error:
+    except (TypeError, ValueError, LookupError, AttributeError, RuntimeError, ArithmeticError, MemoryError) as error:
         raise ArtifactError(f"{path} does not describe a {kind.__name__}: {type(error).__name__}: {error}") from None
     except UpsError as error:
         raise ArtifactError(f"{path} does not describe a {kind.__name__}: {error}") from None
-    stored = set(model.state_dict())
-    own = sum(buffer.nbytes for name, buffer in model.named_buffers() if name not in stored)
-    if own > _MOST_BUFFER_BYTES:
-        raise ArtifactError(f"{path} describes a {kind.__name__} that needs {own:,} bytes besides its weights.")
-    return model
 
 
 def _header(manifest: Manifest, name: str) -> dict[str, Any]:
@@ -128,9 +125,9 @@ def _bytes(entry: Any, path: Path) -> int:
     raise ArtifactError(f"{path} is no safetensors file: its header has no valid `data_offsets`.")
 
 
-def _check_header(header: Mapping[str, Any], outline: nn.Module, path: Path) -> None:
+def _check_header(header: Mapping[str, Any], model: nn.Module, path: Path) -> None:
     """Compare names, shapes and types of a file's tensors with those of the model that its `config.json` builds."""
-    expected = outline.state_dict()
+    expected = model.state_dict()
     if set(header) != set(expected):
         missing, extra = sorted(set(expected) - set(header)), sorted(set(header) - set(expected))
         raise ArtifactError(f"{path} does not fit its {CONFIG}: missing {missing[:3]}, unexpected {extra[:3]}.")
