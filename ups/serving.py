@@ -107,8 +107,10 @@ class Server:
         if steps > MOST_STEPS:
             raise InputError(f"steps = {steps}: at most {MOST_STEPS} are forecast in one request.")
         fields = given.pop(FIELD)
-        one = {name: value.reshape(()) if value.size == 1 else value for name, value in given.items()}
-        states = self.surrogate.rollout(self.surrogate.state(fields, **one), steps)
+        numbers: dict[str, Any] = {
+            name: value.reshape(()) if value.size == 1 else value for name, value in given.items()
+        }
+        states = self.surrogate.rollout(self.surrogate.state(fields, **numbers), steps)
         return np.stack([np.asarray(state.u) for state in states], axis=-3)
 
 

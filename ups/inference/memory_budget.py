@@ -6,12 +6,15 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-_FACTORIES = (torch.empty, torch.zeros, torch.ones, torch.full, torch.eye, torch.arange, torch.linspace, torch.rand)
-_FACTORIES += (torch.randn, torch.randperm, torch.empty_strided)
+_FACTORIES: set[Any] = {
+    *(torch.empty, torch.zeros, torch.ones, torch.full, torch.eye, torch.arange, torch.linspace),
+    *(torch.rand, torch.randn, torch.randperm, torch.empty_strided),
+}
 _WIDEST = 8  # bytes of a float64 or int64
 
 
@@ -56,8 +59,8 @@ class MemoryBudget(TorchFunctionMode):
 
 def _broadcast(shapes: list[tuple[int, ...]]) -> int:
     try:
-        return math.prod(torch.broadcast_shapes(*shapes))
-    except RuntimeError:
+        return math.prod(np.broadcast_shapes(*shapes))  # torch's own imports a compiler
+    except ValueError:
         return max(math.prod(shape) for shape in shapes)
 
 
