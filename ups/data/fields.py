@@ -6,10 +6,10 @@ Shapes: B trajectories, T frames, C field channels, X (Y, Z) grid points, P equa
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
 from ups.errors import DataError
@@ -35,6 +35,14 @@ class Grid(Frozen):
     origin: tuple[float, ...]
     periodic: tuple[bool, ...]
     unit: str = "1"
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not len(self.extent) == len(self.points) == len(self.origin) == len(self.periodic) > 0:
+            raise ValueError("extent, points, origin and periodic must have one entry for each axis")
+        if min(self.points) < 1 or min(self.extent) <= 0:
+            raise ValueError("points and extent must be positive")
+        return self
 
     @property
     def rank(self) -> int:
@@ -96,6 +104,15 @@ class FieldMetadata(Frozen):
     time_unit: str = "1"
     normalization: Normalization
     training: TrainingRange | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        statistics = self.normalization
+        if not len(self.channels) == len(self.units) == len(statistics.mean) == len(statistics.std) > 0:
+            raise ValueError("channels, units and normalization must have one entry for each channel")
+        if self.training and len(self.training.coefficients) != len(self.coefficients):
+            raise ValueError("training.coefficients must have one range for each coefficient")
+        return self
 
 
 Split = Literal["train", "validation", "test"]

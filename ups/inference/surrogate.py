@@ -7,6 +7,7 @@ physical units outside this class and normalised inside the codec only.
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -30,6 +31,7 @@ from ups.models.weights import CONFIG, WEIGHTS, is_skipped, load_model
 
 Mode = Literal["operator", "zero_correction", "corrected", "student", "assembled"]
 StepMap = Callable[[Tensor, Tensor], Tensor]
+_MOST_POINTS = 2**24  # in a bundle; ten times the largest grid of PDEBench
 
 
 @dataclass(frozen=True)
@@ -211,6 +213,10 @@ def assemble(manifest: Manifest) -> Surrogate:
 def _check_parts_fit(surrogate: Surrogate, folder: Path) -> None:
     """Forecast one step of the mean field with every mode: parts of different surrogates do not get through that."""
     metadata = surrogate.metadata
+    if math.prod(metadata.grid.points) > _MOST_POINTS:
+        raise ArtifactError(
+            f"{folder / BUNDLE} claims a grid of {metadata.grid.points} points, more than any model has."
+        )
     given = torch.zeros(1, 1, len(metadata.channels), *metadata.grid.points)
     coefficients = torch.ones(1, len(metadata.coefficients))
     try:

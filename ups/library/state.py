@@ -166,7 +166,7 @@ def _other_grid(shape: tuple[int, ...], metadata: FieldMetadata) -> str:
         return text + f"Space is the last axis: move axis {shape.index(points)} there."
     if given % points == 0:
         return text + (
-            f"Take every {given // points}th point, u[..., ::{given // points}], if that is how its data were made "
+            f"Take one point in {given // points}, u[..., ::{given // points}], if that is how its data were made "
             "(data.space_stride); otherwise average over cells."
         )
     return text + (
