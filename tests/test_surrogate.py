@@ -69,7 +69,7 @@ def test_a_bundle_gives_the_same_numbers_somewhere_else(folders, tmp_path):
     loaded = ups.load(moved)
     assert loaded.metadata == METADATA
     for mode, frames in forecasts(surrogate).items():
-        assert torch.equal(loaded.forecaster(mode)(U, 3, C), frames)
+        assert torch.equal(loaded.surrogate.forecaster(mode)(U, 3, C), frames)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ physical units outside this class and normalised inside the codec only.
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,11 +15,14 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from ups.data.fields import FieldMetadata
 from ups.data.normalization import FieldNormalizer
 from ups.errors import ArtifactError
+from ups.inference.bundle import load_parts
+from ups.inference.manifest import BUNDLE, Manifest, read_manifest, write_manifest
 from ups.models.codec import Codec
 from ups.models.corrector import ResidualCorrector
 from ups.models.operator import LatentOperator
@@ -27,8 +31,7 @@ from ups.models.weights import CONFIG, WEIGHTS, is_skipped, load_model
 
 Mode = Literal["operator", "zero_correction", "corrected", "student", "assembled"]
 StepMap = Callable[[Tensor, Tensor], Tensor]
-BUNDLE = "surrogate.json"
-FORMAT = "ups-surrogate-1"
+_MOST_POINTS = 2**24  # in a bundle; ten times the largest grid of PDEBench
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,6 @@ class Surrogate:
         corrector_pays: whether the corrector beat the zero correction on validation. If it did not, the assembled
             surrogate leaves it out.
         sources: folder each part was loaded from, by part name.
-        sources: the folders the parts were loaded from.
     """
 
     metadata: FieldMetadata
@@ -80,6 +82,10 @@ class Surrogate:
     def decode(self, z: Tensor) -> Tensor:
         """(B, N, D) -> (B, C, X) physical."""
         return self._normalizer.denormalize(self.codec.decode(z))
+
+    def decode_at(self, z: Tensor, x: Tensor) -> Tensor:
+        """(B, N, D), positions (Q,) as fractions of the domain in [0, 1) -> (B, C, Q) physical."""
+        return self._normalizer.denormalize(self.codec.decode_at(z, x))
 
     @torch.no_grad()
     def reconstruct(self, fields: Tensor) -> Tensor:
@@ -142,13 +148,9 @@ class Surrogate:
             (folder / part).mkdir(parents=True)
             for file in (WEIGHTS, CONFIG):
                 shutil.copy2(source / file, folder / part / file)
-        content = {
-            "format": FORMAT,
-            "parts": sorted(self.sources),
-            "corrector_pays": self.corrector_pays,
-            "metadata": self.metadata.model_dump(mode="json"),
-        }
-        (folder / BUNDLE).write_text(json.dumps(content, indent=2) + "\n")
+        write_manifest(
+            folder, {"corrector_pays": self.corrector_pays, "metadata": self.metadata.model_dump(mode="json")}
+        )
 
     @property
     def _normalizer(self) -> FieldNormalizer:
@@ -174,28 +176,59 @@ def load_surrogate(
     given = {"codec": codec, "operator": operator, "corrector": corrector, "student": student}
     folders = {part: folder for part, folder in given.items() if folder is not None and not is_skipped(folder)}
     pays = "corrector" in folders and _pays(folders["corrector"])
-    return _assemble(folders, metadata, pays)
+    parts = {part: load_model(folder, PARTS[part]) for part, folder in folders.items()}
+    return Surrogate(metadata=metadata, corrector_pays=pays, sources=folders, **cast(Any, parts))
 
 
 def load_bundle(folder: Path) -> Surrogate:
-    """Load a folder written by `Surrogate.save`.
+    """Load a folder written by `Surrogate.save`; see `ups.inference.bundle` for what is checked.
 
     Raises:
-        ArtifactError: if it is no surrogate bundle of this version.
+        ArtifactError: if it is no surrogate bundle of this version, was altered, or its parts do not fit together.
     """
+    return assemble(read_manifest(folder))
+
+
+def assemble(manifest: Manifest) -> Surrogate:
+    """Put a surrogate together from a bundle whose list of contents was read; errors as `load_bundle`."""
+    content, place = manifest.content, manifest.folder / BUNDLE
     try:
-        content = json.loads((folder / BUNDLE).read_text())
-    except (OSError, json.JSONDecodeError) as error:
-        raise ArtifactError(f"{folder} is not a surrogate bundle: {BUNDLE} cannot be read ({error})") from None
-    if content.get("format") != FORMAT:
-        raise ArtifactError(f"{folder / BUNDLE} has format {content.get('format')!r}, not {FORMAT!r}")
-    folders = {part: folder / part for part in PARTS if part in content["parts"]}
-    return _assemble(folders, FieldMetadata.model_validate(content["metadata"]), bool(content["corrector_pays"]))
+        metadata = FieldMetadata.model_validate(content.get("metadata"))
+    except ValidationError as error:
+        raise ArtifactError(f"{place} has metadata that cannot be used: {error}") from None
+    if not isinstance(content.get("corrector_pays"), bool):
+        raise ArtifactError(f"{place} does not say whether the corrector pays (`corrector_pays`).")
+    missing = {"codec", "operator"} - set(manifest.parts)
+    if missing:
+        raise ArtifactError(f"{place} lacks the parts {sorted(missing)}, without which there is no forecast.")
+    parts = load_parts(manifest, PARTS)
+    sources = {part: manifest.folder / part for part in parts}
+    surrogate = Surrogate(
+        metadata=metadata, corrector_pays=content["corrector_pays"], sources=sources, **cast(Any, parts)
+    )
+    _check_parts_fit(surrogate, manifest.folder)
+    return surrogate
 
 
-def _assemble(folders: Mapping[str, Path], metadata: FieldMetadata, corrector_pays: bool) -> Surrogate:
-    parts = {part: load_model(folder, PARTS[part]) for part, folder in folders.items()}
-    return Surrogate(metadata=metadata, corrector_pays=corrector_pays, sources=folders, **cast(Any, parts))
+def _check_parts_fit(surrogate: Surrogate, folder: Path) -> None:
+    """Forecast one step of the mean field with every mode: parts of different surrogates do not get through that."""
+    metadata = surrogate.metadata
+    if math.prod(metadata.grid.points) > _MOST_POINTS:
+        raise ArtifactError(
+            f"{folder / BUNDLE} claims a grid of {metadata.grid.points} points, more than any model has."
+        )
+    given = torch.zeros(1, 1, len(metadata.channels), *metadata.grid.points)
+    coefficients = torch.ones(1, len(metadata.coefficients))
+    try:
+        frames = [surrogate.forecaster(mode)(given, 1, coefficients) for mode in surrogate.modes]
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        raise ArtifactError(f"The parts in {folder} do not belong together: {error}") from None
+    for frame in frames:
+        if frame.shape != given.shape:
+            shapes = f"{tuple(frame.shape[2:])}, metadata says {tuple(given.shape[2:])}"
+            raise ArtifactError(
+                f"The parts in {folder} do not belong together: they forecast fields of shape {shapes}."
+            )
 
 
 def _pays(corrector: Path) -> bool:

@@ -6,6 +6,7 @@ instead of repeated; one that a crash left RUNNING is closed as KILLED and made 
 """
 
 from ups.tracking.abandoned import close_abandoned, left_behind, live_runs
+from ups.tracking.models import download_bundle
 from ups.tracking.reading import finished_runs, read_run
 from ups.tracking.records import Link, Point, Published, Run, Weights
 from ups.tracking.store import TrackingError, is_finished, metric_key, store
@@ -21,6 +22,7 @@ __all__ = [
     "TrackingError",
     "Weights",
     "close_abandoned",
+    "download_bundle",
     "finished_runs",
     "is_finished",
     "left_behind",
