@@ -147,7 +147,7 @@ def _axes(shown: Film, position: np.ndarray, lowest: float, highest: float) -> H
         y = bottom - share * (bottom - _TOP)
         at, value = position[0] + share * (position[-1] - position[0]), lowest + share * (highest - lowest)
         anchor = {0.0: "start", 0.5: "middle", 1.0: "end"}[share]
-        parts.append(tag("text", f"{at:.3g}", x=f"{x:.0f}", y=str(bottom + 32), text_anchor=anchor))
+        parts.append(tag("text", _number(at), x=f"{x:.0f}", y=str(bottom + 32), text_anchor=anchor))
         parts.append(tag("text", f"{value:.2g}", x=str(_LEFT - 12), y=f"{y + 8:.0f}", text_anchor="end"))
         parts.append(tag("path", d=f"M{_LEFT} {y:.0f}H{right}", class_="gridline"))
     middle = (_LEFT + right) / 2
@@ -165,6 +165,10 @@ def _axes(shown: Film, position: np.ndarray, lowest: float, highest: float) -> H
         parts.append(tag("polyline", class_=name, points=f"{left},32 {left + 70},32"))
         parts.append(tag("text", words, x=str(left + 82), y="40"))
     return tag("g", parts)
+
+
+def _number(value: float) -> str:
+    return f"{value:.2f}" if 0.1 <= abs(value) < 100.0 or abs(value) < 0.01 else f"{value:.2g}"
 
 
 def _points(x: np.ndarray, y: np.ndarray) -> str:

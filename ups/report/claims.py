@@ -39,12 +39,12 @@ def claim_section(material: Material) -> Html:
         f"with probability {POWER:g}; smaller ones may exist. Each claim is tested on its own: with this many, one "
         "false verdict is no surprise."
     )
-    header = ["claim", "claimed", "found", "interval", "detectable", "verdict"]
+    header = ["claim", "claimed", "found", "detectable", "verdict"]
     return section(
         "claims",
         "The claims of the recipe",
         paragraph(f"{len(answers)} claims: {counts}."),
-        table(header, [_row(answer) for answer in answers], frozenset({0, 1, 5})),
+        table(header, [_row(answer) for answer in answers], frozenset({0, 1, 4}), stacked=True),
         paragraph(rules),
         paragraph(
             "Source: the files under each claim's number, in the folders of its runs; definitions in "
@@ -57,22 +57,19 @@ def claim_section(material: Material) -> Html:
 def _row(answer: Answer) -> list[Content]:
     claim, finding = answer.claim, answer.finding
     estimate = finding.estimate
-    if estimate is None:
-        numbers: list[Content] = [NOTHING] * 3
-    else:
-        within = interval(estimate.low, estimate.high, finding.unit)
-        confidence = "" if within == NOTHING else f"{estimate.confidence:.0%}: "
-        numbers = [
-            effect(estimate.value, finding.unit),
-            f"{confidence}{within}",
-            detectable(estimate, finding.unit),
-        ]
+    found: Content = NOTHING
+    if estimate is not None:
+        exact = estimate.low == estimate.high == estimate.value and estimate.confidence == 1.0
+        within = "" if exact else interval(estimate.low, estimate.high, finding.unit)
+        note = f"{estimate.confidence:.0%}: {within}" if within not in ("", NOTHING) else ""
+        found = [effect(estimate.value, finding.unit), tag("div", note, class_="note") if note else ""]
     said = tag("span", f"{_SIGNS[finding.verdict]} {finding.verdict}", class_="verdict")
     files = sorted({"/".join(path.parts[-2:]) for path in answer.sources})
     measured = [finding.measured, tag("span", f" ({', '.join(files)})" if files else "", class_="source")]
     return [
         [claim.statement, tag("div", measured, class_="note") if finding.measured else ""],
         claim.claimed,
-        *numbers,
+        found,
+        detectable(estimate, finding.unit),
         [said, tag("div", finding.reason, class_="note")],
     ]

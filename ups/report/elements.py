@@ -55,37 +55,54 @@ def items(entries: Iterable[Content]) -> Html:
     return tag("ul", [tag("li", entry) for entry in entries])
 
 
-def table(header: Sequence[Content], rows: Iterable[Sequence[Content]], words: frozenset[int] = frozenset({0})) -> Html:
-    """Return a table that scrolls sideways where it is too wide; columns other than `words` are aligned as numbers."""
+def table(
+    header: Sequence[str],
+    rows: Iterable[Sequence[Content]],
+    words: frozenset[int] = frozenset({0}),
+    stacked: bool = False,
+) -> Html:
+    """Return a table that scrolls sideways where it is too wide.
 
-    def cell(kind: str, content: Content, column: int) -> Html:
-        return tag(kind, content, class_=None if column in words else "number")
+    Args:
+        header: of the columns.
+        rows: as many cells each.
+        words: the columns that are not aligned as numbers.
+        stacked: on a phone each row becomes a block with the header's words beside its cells: for few columns of text.
+    """
+
+    def cell(kind: str, content: Content, column: int, label: str | None = None) -> Html:
+        return tag(kind, content, class_=None if column in words else "number", data_label=label)
 
     head = tag("tr", [cell("th", content, at) for at, content in enumerate(header)])
-    body = [tag("tr", [cell("td", content, at) for at, content in enumerate(row)]) for row in rows]
-    whole = tag("table", [tag("thead", head), tag("tbody", body)])
+    body = [
+        tag("tr", [cell("td", content, at, header[at] if stacked else None) for at, content in enumerate(row)])
+        for row in rows
+    ]
+    whole = tag("table", [tag("thead", head), tag("tbody", body)], class_="stacked" if stacked else None)
     return tag("div", whole, class_="scroll", tabindex="0")
 
 
-def details(summary: Content, *content: Content) -> Html:
-    """Return what is folded away on the screen; it is unfolded in print."""
-    return tag("details", [tag("summary", summary), *(text(part) for part in content)])
+def details(summary: Content, *content: Content, long: bool = False) -> Html:
+    """Return what is folded away on the screen; unless it is `long`, it is unfolded in print."""
+    return tag("details", [tag("summary", summary), *(text(part) for part in content)], class_="long" if long else None)
 
 
-def picture(data: bytes, alt: str, caption: Content, wide: bool = False) -> Html:
+def picture(data: bytes, alt: str, caption: Content, wide: int = 0) -> Html:
     """Return a figure with the picture in the page itself.
 
     Args:
         data: PNG or SVG.
         alt: what it shows, for those who cannot see it.
         caption: what stands below it.
-        wide: whether it would be unreadable on a phone unless it scrolls sideways.
+        wide: its width in pixels, for one that would be unreadable on a phone unless it scrolls sideways.
     """
     kind = "image/png" if data.startswith(b"\x89PNG") else "image/svg+xml"
     source = f"data:{kind};base64,{base64.b64encode(data).decode()}"
     shown = tag("img", src=source, alt=alt)
-    inside = tag("div", shown, class_="scroll wide", tabindex="0") if wide else shown
-    return tag("figure", [inside, tag("figcaption", caption)], class_="full" if wide else None)
+    if not wide:
+        return tag("figure", [shown, tag("figcaption", caption)])
+    inside = tag("div", shown, class_="scroll wide", tabindex="0")
+    return tag("figure", [inside, tag("figcaption", caption)], style=f"max-width:{wide}px")
 
 
 def grid(figures: Sequence[Html]) -> Html:

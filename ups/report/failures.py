@@ -12,6 +12,7 @@ from ups.report import comparison as comparing
 from ups.report import outcome
 from ups.report.elements import Html, absent, items, paragraph, section, table, tag
 from ups.report.material import Material
+from ups.report.numbers import NOTHING
 from ups.report.plan import when
 from ups.report.runs import Run
 
@@ -25,7 +26,7 @@ def failure_section(material: Material) -> Html:
         *_list("Missing runs", _missing(material, log), "Every variant has results with every seed."),
         *_failed(material, log),
         *_list("Skipped stages", _skipped(material), "No stage was skipped."),
-        *_list("Gates", _gates(material), "No run reports a gate."),
+        *_gates(material),
         *_list("Alarms", _alarms(material), "None rang."),
         paragraph(_correlation(material)),
     ]
@@ -84,28 +85,44 @@ def _skipped(material: Material) -> list[str]:
     return [f"{stage} ({_names(material, runs)}): {reason}." for (stage, reason), runs in reasons.items()]
 
 
-def _gates(material: Material) -> list[str]:
-    said = []
+def _gates(material: Material) -> list[Html]:
+    """Return what each run's own checks said about its corrector, its student and its search."""
+    rows = []
     for run in material.chosen.runs:
-        gate = material.json(run, "train_diffusion") or {}
-        if "explained_residual" in gate:
-            verdict = "beats" if gate.get("beats_zero_correction") else "does NOT beat"
-            use = "uses it" if gate.get("beats_zero_correction") else "leaves it out"
-            said.append(
-                f"{run.name}: the corrector {verdict} the zero correction on validation (explained residual "
-                f"{gate['explained_residual']:+.4f}); the assembled surrogate {use}."
-            )
+        corrector = material.json(run, "train_diffusion") or {}
         student = material.json(run, "distill") or {}
-        if student.get("keeps_teacher_accuracy") is False:
-            said.append(
-                f"{run.name}: the student loses accuracy against its teacher (error "
-                f"{student.get('error_over_teacher', float('nan')):.3f} times the teacher's)."
-            )
         search = (material.json(run, "evaluate_ttc") or {}).get("verdict", {})
-        if search:
-            advice = "recommended" if search.get("recommended") else "NOT recommended"
-            said.append(f"{run.name}: the test-time search is {advice}: {search.get('reason', 'no reason given')}.")
-    return said
+        if "explained_residual" not in corrector and "error_over_teacher" not in student and not search:
+            continue
+        pays = corrector.get("beats_zero_correction") if "explained_residual" in corrector else None
+        used = "no corrector" if pays is None else "beats it; used" if pays else "does NOT beat it; left out"
+        kept = "kept" if student.get("keeps_teacher_accuracy") else "LOST"
+        ratio = student.get("error_over_teacher")
+        advice = "recommended" if search.get("recommended") else "NOT recommended"
+        rows.append(
+            [
+                run.name,
+                _signed(corrector.get("explained_residual")),
+                used,
+                "no student" if ratio is None else f"{ratio:.3f}, accuracy {kept}",
+                [advice, tag("div", search.get("reason"), class_="note")] if search else "no search",
+            ]
+        )
+    title = tag("h3", "Gates")
+    if not rows:
+        return [title, absent("No run reports a gate.")]
+    header = [
+        "run",
+        "explained residual (validation)",
+        "corrector against zero correction",
+        "student's error over its teacher's",
+        "test-time search",
+    ]
+    return [title, table(header, rows, frozenset({0, 2, 3, 4}), stacked=True)]
+
+
+def _signed(value: float | None) -> str:
+    return NOTHING if value is None else f"{value:+.4f}"
 
 
 def _alarms(material: Material) -> list[str]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib import ticker
 
 from ups.evaluation.figures.style import (
     BLACK,
@@ -79,10 +80,13 @@ class Point:
 
 
 def variant_style(position: int) -> dict[str, Any]:
-    """Return the look of the variant at this place in the report; above eight, markers are drawn filled."""
+    """Return the look of the variant at this place in the report: filled markers, where those of baselines are hollow.
+
+    From the ninth on markers are filled by half.
+    """
     colour, marker, dash = _LOOKS[position % len(_LOOKS)]
-    filled = colour if position >= len(_LOOKS) else "white"
-    return {"color": colour, "marker": marker, "linestyle": dash, "markerfacecolor": filled}
+    fill = ("full", "left", "right", "bottom", "top")[min(position // len(_LOOKS), 4)]
+    return {"color": colour, "marker": marker, "linestyle": dash, "fillstyle": fill}
 
 
 def drawn(draw: Callable[..., None], *args: Any) -> bytes:
@@ -118,7 +122,7 @@ def draw_lines(buffer: io.BytesIO, title: str, x_label: str, y_label: str, lines
         every = max(1, len(line.x) // _MARKERS_PER_LINE)
         axis.plot(line.x, line.mean, label=line.label, markevery=(position % every, every), **line.style)
         axis.fill_between(line.x, line.low, line.high, color=line.style["color"], alpha=0.13, linewidth=0)
-    axis.set_yscale("log")
+    _log(axis, "y")
     axis.set_xlabel(x_label)
     axis.set_ylabel(y_label)
     axis.set_title(title)
@@ -151,9 +155,9 @@ def draw_cost(
         style = {**point.style, "linestyle": "none", "markersize": 8, "markeredgewidth": 1.6}
         bars = [[point.error - point.low], [point.high - point.error]]
         axis.errorbar(point.cost, point.error, yerr=bars, capsize=2, label=point.label, **style)
-    axis.set_xscale("log")
-    axis.set_yscale("log")
     axis.margins(x=0.12, y=0.12)
+    _log(axis, "x")
+    _log(axis, "y")
     axis.set_xlabel(with_unit("time per trajectory, batched", "ms"))
     axis.set_ylabel(with_unit("nRMSE", "1"))
     axis.set_title(title)
@@ -189,7 +193,7 @@ def draw_training(
     for number, (updates, values) in enumerate(zero):
         name = None if number else "zero correction, validation"
         axis.plot(updates, values, color=GREY, linewidth=2.5, alpha=0.6, linestyle=(0, (1, 1)), label=name)
-    axis.set_yscale("log")
+    _log(axis, "y")
     axis.set_xlabel("updates")
     axis.set_ylabel("loss [–]")
     axis.set_title(stage)
@@ -220,7 +224,7 @@ def draw_bands(
         axis.errorbar(x, mean, yerr=[mean - low, high - mean], capsize=2, label=label, **plain)
     axis.set_xticks(range(len(names)), names.values())
     axis.set_xlim(-0.5, len(names) - 0.5)
-    axis.set_yscale("log")
+    _log(axis, "y")
     axis.set_xlabel("wavenumbers [periods per domain]")
     axis.set_ylabel(with_unit("root mean square error", unit))
     axis.set_title(title)
@@ -240,6 +244,19 @@ def _legend_below(figure: Any, axis: Any, columns: int = 2) -> None:
     handles, labels = axis.get_legend_handles_labels()
     if handles:
         figure.legend(handles, labels, loc="outside lower center", ncols=columns, handlelength=3.5, fontsize=8)
+
+
+def _log(axis: Any, which: Literal["x", "y"]) -> None:
+    """Make an axis logarithmic, with as many labels as are readable over a range of less than a decade, or of many."""
+    getattr(axis, f"set_{which}scale")("log")
+    low, high = getattr(axis, f"get_{which}lim")()
+    ticks = getattr(axis, f"{which}axis")
+    if high < 4.0 * low:
+        ticks.set_major_locator(ticker.MaxNLocator(5))
+    else:
+        ticks.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0) if high < 100.0 * low else (1.0,)))
+    ticks.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:.3g}"))
+    ticks.set_minor_formatter(ticker.NullFormatter())
 
 
 def _save(figure: Any, buffer: io.BytesIO) -> None:

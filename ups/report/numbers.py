@@ -9,12 +9,14 @@ from ups.evaluation.claims.rules import Estimate
 NOTHING = "–"
 
 
-def error(value: float | None, low: float | None = None, high: float | None = None) -> str:
-    """Return an error with its interval: "1.23e-02 [1.1e-02, 1.4e-02]"."""
-    if value is None or not math.isfinite(value):
-        return NOTHING
-    bounds = "" if low is None or high is None else f" [{low:.1e}, {high:.1e}]"
-    return f"{value:.2e}{bounds}"
+def error(value: float | None) -> str:
+    """Return an error: "1.23e-02"."""
+    return NOTHING if value is None or not math.isfinite(value) else f"{value:.2e}"
+
+
+def error_interval(low: float | None, high: float | None) -> str:
+    """Return the interval of an error: "1.10e-02 to 1.36e-02"; "" if there is none."""
+    return "" if low is None or high is None else f"{low:.2e} to {high:.2e}"
 
 
 def share(value: float | None) -> str:

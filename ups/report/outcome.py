@@ -15,9 +15,9 @@ from ups.evaluation.costs import Costs
 from ups.evaluation.seed_tests import LEVEL, MIN_PAIRS, paired_t
 from ups.evaluation.table import results_table
 from ups.report import comparison as comparing
-from ups.report.elements import Html, absent, details, items, paragraph, picture, section, table, tag
+from ups.report.elements import Html, absent, details, items, paragraph, picture, section, table, tag, text
 from ups.report.material import Material
-from ups.report.numbers import NOTHING, error, interval, seconds, share
+from ups.report.numbers import NOTHING, error, error_interval, interval, seconds, share
 from ups.report.runs import Run
 
 PROTOCOLS = ("pdebench", "rollout_ic", "one_step")
@@ -50,10 +50,12 @@ class Means:
     diverged: int
     seeds: int
 
-    def __str__(self) -> str:
+    def cell(self) -> Html:
+        """Return it for a table: the interval below the mean."""
         if self.diverged:
-            return f"diverged in {self.diverged} of {self.seeds} seeds"
-        return error(self.mean, self.low, self.high)
+            return text(f"diverged in {self.diverged} of {self.seeds} seeds")
+        within = error_interval(self.low, self.high)
+        return Html(text(error(self.mean)) + (tag("div", within, class_="note") if within else ""))
 
 
 def evaluated(material: Material) -> list[Run]:
@@ -133,7 +135,7 @@ def _table(material: Material, there: Sequence[str]) -> Html:
             material.note(path)
     rows = []
     for variant, cost in zip(chosen.variants, costs, strict=True):
-        cells = [str(means(found[variant])) if variant in found else NOTHING for found in values]
+        cells = [means(found[variant]).cell() if variant in found else NOTHING for found in values]
         count = len(values[0].get(variant, {}))
         rows.append([tag("b", variant), str(count), *cells, *_cost_cells(cost)])
     header = [
@@ -144,7 +146,6 @@ def _table(material: Material, there: Sequence[str]) -> Html:
         f"{there[0]}, operator alone",
         "training",
         "ms / trajectory",
-        "network evaluations",
     ]
     most = max((len(found) for found in values[0].values()), default=0)
     over = (
@@ -165,12 +166,11 @@ def _costs(variant: str, folders: dict[int, Path], question: Question) -> Costs:
 
 def _cost_cells(cost: Costs | None) -> list[str]:
     if cost is None:
-        return [NOTHING] * 3
-    milliseconds, evaluations = cost.milliseconds_per_trajectory, cost.evaluations_per_trajectory
+        return [NOTHING] * 2
+    milliseconds = cost.milliseconds_per_trajectory
     return [
         seconds(cost.total_seconds),
         NOTHING if milliseconds is None else f"{milliseconds:.3g}",
-        NOTHING if evaluations is None else f"{evaluations:g}",
     ]
 
 
@@ -218,7 +218,7 @@ def _verdicts(
     parts = [
         title,
         paragraph(rule),
-        table(_VERDICT_HEADER, rows, frozenset({0, 1, 6})),
+        table(_VERDICT_HEADER, rows, frozenset({0, 1, 6}), stacked=True),
         details("In words, with every seed and every undeclared difference", *words),
         _figure(compared),
     ]
@@ -288,6 +288,7 @@ def _figure(compared: Sequence[Comparison]) -> Html:
         f"Differences of {methods} to {compared[0].reference} by seed, and their mean with its interval",
         "Differences by seed. A thin interval is over the trajectories of that seed's two models; the thick one, over "
         "seeds, decides.",
+        wide=720,
     )
 
 

@@ -46,7 +46,7 @@ _ORDER = (
     "provenance",
 )
 # What is folded on the screen has to be on paper too.
-_UNFOLD = "addEventListener('beforeprint',()=>document.querySelectorAll('details').forEach(d=>d.open=true))"
+_UNFOLD = "addEventListener('beforeprint',()=>document.querySelectorAll('details:not(.long)').forEach(d=>d.open=true))"
 
 
 def page(chosen: Chosen, command: str) -> Html:

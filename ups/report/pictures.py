@@ -74,9 +74,15 @@ def cost_section(material: Material) -> Html:
             if points:
                 curves = _classical(material, protocol)
                 data = figures.drawn(figures.draw_cost, f"error against cost, {protocol}", points, curves)
+                solver = (
+                    "numbers beside the solver's line are its cells"
+                    if curves
+                    else "the solver's line was not measured under this protocol"
+                )
+                caption = f"Protocol {protocol}; {solver}."
                 names = ", ".join([*(point.label for point in points), *curves])
                 alt = f"Error against time per trajectory, {protocol}: {names}"
-                shown.append(picture(data, alt, f"Protocol {protocol}; numbers at the line are cells of the solver."))
+                shown.append(picture(data, alt, caption))
     if not shown:
         return section(
             "cost", "Error against cost", absent("No run holds errors and costs of a free-running protocol.")
@@ -185,7 +191,7 @@ def _embedded(material: Material, name: str, what: str) -> list[Html]:
             parts.append(absent(f"{run.name} holds no figures/{name}."))
             continue
         place = run.artifacts / "evaluate" / "figures" / name
-        shown = picture(data, f"{what}: {run.name}", f"{what}: {run.name}. Source: {place}.", wide=True)
+        shown = picture(data, f"{what}: {run.name}", f"{what}: {run.name}. Source: {place}.", wide=1080)
         parts.append(details(f"{what}: {run.name}", shown) if parts else shown)
     return parts
 

@@ -40,12 +40,13 @@ def provenance_section(material: Material, command: str) -> Html:
                 ".",
             ]
         ),
-        table(["run", "commit of the code", "data", "data md5", "machine"], runs, frozenset(range(5))),
+        table(["run", "commit of the code", "data", "data md5", "machine"], runs, frozenset(range(5)), stacked=True),
         *_versions(records),
         _commands(material),
         details(
             f"Every file this page was made from ({len(files)})",
             table(["file", "md5", "stage ran (UTC)", "commit", "host"], listed, frozenset(range(5))),
+            long=True,
         ),
     )
 

@@ -33,7 +33,7 @@ def question_section(material: Material) -> Html:
         "question",
         "The question",
         asked,
-        table(["variant", "hypothesis", "what it varies", "seeds"], rows, frozenset(range(4))),
+        table(["variant", "hypothesis", "what it varies", "seeds"], rows, frozenset(range(4)), stacked=True),
     )
 
 

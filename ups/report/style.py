@@ -14,18 +14,21 @@ nav{display:flex;flex-wrap:wrap;gap:4px 14px;margin:12px 0}
 nav a{color:#00508f}
 .question{font-size:1.08rem;border-left:4px solid var(--ink);padding-left:12px}
 .absent{color:var(--quiet);font-style:italic}
-.source,.note{color:var(--quiet);font-size:.83rem;overflow-wrap:anywhere}
-td .source,td .note{font-size:.95em}
+.source,.note{color:var(--quiet);font-size:.83rem}
+p.source,code{overflow-wrap:anywhere}
+td .source,td .note{font-size:.93em}
 .scroll{overflow-x:auto;margin:10px 0;-webkit-overflow-scrolling:touch}
-table{border-collapse:collapse;font-size:.86rem;min-width:100%}
+table{border-collapse:separate;border-spacing:0;font-size:.86rem;min-width:100%}
 th,td{padding:5px 9px;border-bottom:1px solid var(--line);text-align:left;vertical-align:top}
 th{background:var(--soft);font-weight:600;vertical-align:bottom}
 td{overflow-wrap:break-word;max-width:44ch}
 td p{margin:0}
 td ul{margin:4px 0;padding-left:16px}
-.number{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
+.number{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap;min-width:0}
+td:not(.number){min-width:13ch}
 th.number{white-space:normal}
 .verdict{font-weight:700;white-space:nowrap}
+.scroll>table:not(.stacked) td:first-child{position:sticky;left:0;background:#fff}
 code,pre{font:.86em/1.45 ui-monospace,Menlo,Consolas,"DejaVu Sans Mono",monospace;overflow-wrap:anywhere}
 pre{white-space:pre-wrap;background:var(--soft);padding:10px 12px;margin:8px 0}
 .grid{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,430px),1fr));gap:18px}
@@ -50,8 +53,13 @@ summary{cursor:pointer;font-weight:600;padding:4px 0}
  body{padding:0 12px 40px;font-size:15px}
  table{font-size:.8rem}
  th,td{padding:4px 6px}
- td{min-width:11ch}
- figure .wide img{width:860px;max-width:none}
+ table:not(.stacked) td:not(.number):last-child{min-width:26ch}
+ .stacked,.stacked tbody,.stacked tr,.stacked td{display:block;max-width:none;min-width:0}
+ .stacked thead{display:none}
+ .stacked tr{border-bottom:2px solid var(--line);padding:6px 0}
+ .stacked td{border:0;padding:2px 0;text-align:left;white-space:normal}
+ .stacked td:not(:first-child)::before{content:attr(data-label) ": ";color:var(--quiet)}
+ figure .wide img{width:780px;max-width:none}
  .film svg{font-size:34px}
 }
 @media (prefers-reduced-motion:reduce){
@@ -73,6 +81,6 @@ summary{cursor:pointer;font-weight:600;padding:4px 0}
  .grid{grid-template-columns:1fr 1fr}
  .film .frame{animation:none}
  .film .still{visibility:visible}
- details::details-content{content-visibility:visible;height:auto}
+ details:not(.long)::details-content{content-visibility:visible;height:auto}
 }
 """

@@ -160,7 +160,7 @@ def _healthy_loss(evidence: Evidence) -> Finding:
     if min(loss[worst].values()) <= 1.0:
         raise Missing(
             "needs a variant whose corrector ends above the zero-correction baseline in every seed, such as one with "
-            f"train_diffusion.zero_init: false; here the loss is at most {highest:.4g} times the baseline"
+            f"train_diffusion.zero_init: false; here the largest loss is {highest:.5g} times the baseline"
         )
     comparison, question = evidence.compare_models(worst, "evaluate", "corrected", "operator", LEVEL)
     estimate = rules.of_comparison(comparison)
