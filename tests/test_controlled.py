@@ -245,7 +245,9 @@ def test_the_record_says_what_ran_and_not_what_was_typed_since(pair):
 
 def test_stages_of_different_runs_are_no_run(pair):
     relock(pair[0], lambda stages: stages["evaluate_ttc"]["params"][BASE.as_posix()].update(seed=5))
-    with pytest.raises(ArtifactError, match=r"train_codec and evaluate_ttc were run with different values of 'seed' \(0"):
+    with pytest.raises(
+        ArtifactError, match=r"train_codec and evaluate_ttc were run with different values of 'seed' \(0"
+    ):
         read_record(pair[0])
 
 
