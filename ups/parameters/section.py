@@ -41,11 +41,11 @@ class Optimization(Section):
     Its steps are scaled to AdamW's usual size, so learning rate and weight decay mean the same for both.
     """
 
-    optimizer: Literal["adamw", "muon"] = "adamw"
     epochs: NonNegative
     updates_per_epoch: Positive | None
     pairs_per_update: Positive
     micro_batches: Positive = 1
+    optimizer: Literal["adamw", "muon"] = "adamw"
     learning_rate: PositiveFloat
     min_learning_rate: NonNegativeFloat = 0.0
     schedule: Literal["none", "cosine"] = "none"
