@@ -207,11 +207,15 @@ def test_the_decoded_loss_is_the_squared_nrmse_of_fields():
         target = fields[row, frame + 1]
         by_hand.append(float((predicted - target).square().mean() / (target + 0.5).square().mean()))
     assert terms(made)["decoded"] == pytest.approx(sum(by_hand) / 8, rel=1e-5)
+    whole = float(made.loss(operator, torch.arange(20), Progress(0, 0, 1), torch.Generator())["decoded"].value)
+    alone = objective({"decoded": 1.0, "forward": 0.0}).validate(operator)
+    assert alone["val_loss"] == pytest.approx(whole, rel=1e-5)
+    assert made.validate(operator)["val_loss"] != pytest.approx(whole, rel=0.1)  # with latents in the loss: their MSE
     assert "decoded" not in terms(objective())
 
 
 def test_training_rollouts_re_encode_like_forecasts():
-    """A two-step rollout by the surrogate's own pieces; re-encoding changes its loss, and leaves a single step alone."""
+    """Two steps by the surrogate's own pieces; re-encoding changes their loss, and leaves that of one step alone."""
     made = objective({"decoded": 1.0}, steps=2)
     operator = randomized(LatentOperator(**{**OPERATOR, "backbone": NETWORK}, reencode=True), 0.2)
     model = Surrogate(METADATA, made.space.codec, operator)

@@ -87,20 +87,21 @@ class OperatorObjective:
         if self.losses.relative:
             terms["relative"] = Term(relative(result, target), self.losses.relative)
         if self.losses.decoded and decoded is not None:
-            rows, times = self.train.positions(indices, steps)
-            truth, offset = self.space.train.fields[rows[:, None], times[:, 1:]], self.space.train.offset[rows, None]
+            truth, offset = self._truth(self.train, self.space.train, indices, steps)
             error = relative_square((decoded + offset).flatten(0, 1), (truth + offset).flatten(0, 1))
             terms["decoded"] = Term(error, self.losses.decoded)
         return terms
 
     def validate(self, operator: LatentOperator) -> dict[str, float]:
-        """Return the one-step MSE on as many training as validation samples, and the errors of full rollouts.
+        """Return the one-step error on as many training as validation samples, and the errors of full rollouts.
 
-        `val_rollout_loss` is the MSE of latents; `val_rollout_nrmse`, where fields are decoded, that of forecasts.
+        One step: MSE of latents; where latents have no weight, what `decoded` measures, because then nothing holds
+        latents to the encoder's choice among those that decode to the same field. `val_rollout_loss` is the MSE of
+        latents, `val_rollout_nrmse`, where fields are decoded, the nRMSE of forecasts.
         """
         row = {
-            "train_loss": self._one_step(operator, self.train),
-            "val_loss": self._one_step(operator, self.validation),
+            "train_loss": self._one_step(operator, self.train, self.space.train),
+            "val_loss": self._one_step(operator, self.validation, self.space.validation),
         }
         tokens, coefficients = self.validation.tokens[:ROLLOUTS], self.validation.coefficients[:ROLLOUTS]
         predicted, decoded = self._rollout(operator, tokens[:, 0], coefficients, tokens.shape[1] - 1)
@@ -129,9 +130,16 @@ class OperatorObjective:
                 z = codec.encode(decoded[-1])
         return torch.stack(predicted, dim=1), torch.stack(decoded, dim=1) if decoded else None
 
-    @staticmethod
-    def _one_step(operator: LatentOperator, pairs: Pairs) -> float:
+    def _one_step(self, operator: LatentOperator, pairs: Pairs, observed: Observed) -> float:
         frames, coefficients = pairs.window(pairs.probe(), 1)
-        return float(
-            mse(operator.standardize(operator(frames[:, 0], coefficients)), operator.standardize(frames[:, 1]))
-        )
+        predicted = operator(frames[:, 0], coefficients)
+        if self.losses.decoded and not self.losses.forward:
+            truth, offset = self._truth(pairs, observed, pairs.probe(), 1)
+            return float(relative_square(self.space.codec.decode(predicted) + offset[:, 0], truth[:, 0] + offset[:, 0]))
+        return float(mse(operator.standardize(predicted), operator.standardize(frames[:, 1])))
+
+    @staticmethod
+    def _truth(pairs: Pairs, observed: Observed, indices: Tensor, steps: int) -> tuple[Tensor, Tensor]:
+        """Return the fields after each sample's start, (S, steps, C, X), and their offsets, (S, 1, C, 1)."""
+        rows, frames = pairs.positions(indices, steps)
+        return observed.fields[rows[:, None], frames[:, 1:]], observed.offset[rows, None]
