@@ -43,7 +43,8 @@ ALLOWED = {
     # Reads what runs left behind; the animation makes one forecast with the surrogate that a run wrote.
     "ups.report": LEAVES | {"ups.pipeline", "ups.tracking", "ups.evaluation", "ups.inference", "ups.data"},
     # The command line also shows tables and fetches data; it starts no stage itself.
-    "ups.cli": LEAVES | {"ups.pipeline", "ups.tracking", "ups.evaluation", "ups.data", "ups.report", "ups.library"},
+    "ups.cli": LEAVES
+    | {"ups.pipeline", "ups.tracking", "ups.evaluation", "ups.data", "ups.report", "ups.library", "ups.inference"},
     "flows": LEAVES | {"ups.pipeline", "ups.tracking", "ups.report"},
 }
 
