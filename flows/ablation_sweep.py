@@ -26,13 +26,13 @@ from prefect.states import Cancelled, Completed, Failed
 
 from flows import services
 from ups import tracking
-from ups.cli.progress import Progress, sharers
 from ups.errors import UpsError
 from ups.pipeline import jobs, publish, results
 from ups.pipeline import sweep as sweeping
 from ups.pipeline.live import LivePublisher
 from ups.pipeline.locks import Interrupted
 from ups.pipeline.plan import Action, Node, Plan, plan
+from ups.pipeline.progress import Progress, sharers
 
 
 class TaskRuns(sweeping.Observer):
@@ -104,19 +104,14 @@ def publish_rest(names: list[str]) -> dict[str, str]:
 @task(task_run_name="compare {variants}", cache_policy=NO_CACHE, retries=0)
 def compare(variants: list[str], seeds: list[int], preset: str, task_name: str | None) -> str:
     """Compare the variants with the first one, and keep the report here and in MLflow."""
-    from ups.cli import comparison_report
-    from ups.cli.compare import FIGURES
-    from ups.evaluation.comparison import Question
-    from ups.evaluation.figures.paired_differences import draw_paired_differences
+    from ups.report import kept_comparison
+    from ups.report.comparison import text
 
-    runs = comparison_report.find(variants, seeds, preset=preset, task=task_name)
-    found = comparison_report.report(runs, Question())
-    text = "\n".join(comparison_report.text(found))
-    create_markdown_artifact(f"```\n{text}\n```", key="comparison", description=", ".join(variants))
-    figure = FIGURES / f"{'_vs_'.join(variants)}.png"
-    draw_paired_differences(figure, found.comparisons)
-    comparison_report.publish_report(found, figure)
-    return text
+    found, figure = kept_comparison.compare(variants, seeds, preset=preset, task=task_name)
+    said = "\n".join(text(found))
+    create_markdown_artifact(f"```\n{said}\n```", key="comparison", description=", ".join(variants))
+    kept_comparison.publish(found, figure)
+    return said
 
 
 @flow(name="ablation-sweep", retries=0)

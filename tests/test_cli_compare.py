@@ -86,7 +86,7 @@ def test_a_run_on_another_machine_is_not_controlled(project, tmp_path):
         (("golden", "light"), "Did you mean 'light-diffusion'?"),
         (("golden", "base"), "There is no run of 'base'"),
         (("golden", "light-diffusion", "--seeds", "0,7,9"), "golden with 7, 9; light-diffusion with 7, 9"),
-        (("golden", "light-diffusion", "--seeds", "a"), "'a' is no seed"),
+        (("golden", "light-diffusion", "--seeds", "a"), "expected whole numbers"),
         (("golden", "light-diffusion", "--model", "corrected"), "no model 'corrected' here. It has: assembled"),
     ],
 )

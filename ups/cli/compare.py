@@ -12,8 +12,6 @@ from typing import Annotated
 
 import typer
 
-FIGURES = Path(".ups/comparisons")
-
 
 def compare(
     variants: Annotated[list[str], typer.Argument(help="Variants; the first is the reference of the others.")],
@@ -31,16 +29,15 @@ def compare(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
     """Say which variant is better over seeds, whether the comparison is controlled, and what each costs."""
-    from ups.cli.comparison_report import as_dict, find, publish_report, report, text
     from ups.evaluation.comparison import Question
-    from ups.evaluation.figures.paired_differences import draw_paired_differences
     from ups.parameters.sweeps import parse_seeds
+    from ups.report import kept_comparison
+    from ups.report.comparison import as_dict, text
 
     question = Question(metric, protocol, model, horizon)
-    found = report(find(variants, parse_seeds(seeds) if seeds else None, preset=preset, task=task), question)
-    path = figure or FIGURES / f"{'_vs_'.join(variants)}_{protocol}_{model}_{metric}_{horizon}.png"
-    draw_paired_differences(path, found.comparisons)
-    link = publish_report(found, path) if publish else None
+    chosen = parse_seeds(seeds) if seeds else None
+    found, path = kept_comparison.compare(variants, chosen, question, preset, task, figure)
+    link = kept_comparison.publish(found, path) if publish else None
     if as_json:
         published = {"mlflow_run": link.run_id} if link else {}
         print(json.dumps({**as_dict(found), "figure": str(path), **published}, indent=2, allow_nan=False))

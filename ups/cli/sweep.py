@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -46,7 +48,7 @@ def show_plan(
 def _print_plan(made: Plan, as_json: bool) -> None:
     import json
 
-    from ups.cli.progress import sharers
+    from ups.pipeline.progress import sharers
 
     if as_json:
         print(json.dumps(made.as_json(), indent=2))
@@ -74,14 +76,14 @@ def run_sweep(
     import json
     from dataclasses import asdict
 
-    from ups.cli.progress import Progress
     from ups.pipeline import jobs
     from ups.pipeline import plan as planning
     from ups.pipeline import sweep as sweeping
     from ups.pipeline.live import LivePublisher
+    from ups.pipeline.progress import Progress
 
     made = planning.plan(jobs.choose(variants, sweep, seeds, preset, task), strict_env)
-    say = _quiet if as_json else print
+    say = _quiet if as_json else _say
     say(f"{made.executions} of {made.naive_executions} executions to do, {made.cached} cached.")
     publisher = LivePublisher(sweep, say) if publish else None
     observers = [Progress(made, say), *([publisher] if publisher else [])]
@@ -101,6 +103,13 @@ def run_sweep(
         raise typer.Exit(128 + report.interrupted)
     if report.failures or report.unfinished:
         raise typer.Exit(1)
+
+
+def _say(text: str) -> None:
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:  # whoever read it is gone, as with `| head`; the sweep goes on
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - for the rest of the process
 
 
 def _quiet(_: str) -> None:

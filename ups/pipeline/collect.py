@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -127,6 +127,13 @@ def _points(folder: Path, record: Mapping[str, Any]) -> Iterator[Point]:
         if final is not None:
             key = _final_key(stage, path)
             yield Point(f"{key}/final" if key in curves else key, 0, final, finished)
+
+
+def final_metrics(artifacts: Path, names: Iterable[str]) -> dict[str, float]:
+    """Return what MLflow shows of the stages in a folder of artifacts: every key with its last value."""
+    folders = [artifacts / name for name in names]
+    points = [point for folder in folders for point in _points(folder, _json(folder / "provenance.json"))]
+    return {point.key: point.value for point in sorted(points, key=lambda point: point.step)}
 
 
 def epoch_points(stage: str, row: Mapping[str, str], timestamp: float) -> Iterator[Point]:

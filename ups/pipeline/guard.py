@@ -23,6 +23,11 @@ _STOP = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 _WATCHED = {*_STOP, signal.SIGCHLD}
 
 
+def guarded(command: list[str]) -> list[str]:
+    """Return the command line that runs a command under a guard which ends it when this process ends."""
+    return [sys.executable, "-I", "-S", __file__, str(os.getpid()), *command]
+
+
 def main() -> int:
     driver, command = int(sys.argv[1]), sys.argv[2:]
     prctl = ctypes.CDLL(None).prctl

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ups.parameters import selection
+from ups.parameters.files import BASE, read_yaml
 from ups.parameters.overlay import complete
 from ups.parameters.selection import Selection
 from ups.parameters.sweeps import parse_seeds, read_sweep
@@ -58,21 +59,36 @@ def resolve(
     Raises:
         ParameterError: as `ups.parameters.overlay.resolve`.
     """
+    if not variants:
+        return _in_use(seeds, preset, task)
     original = selection.original_base()
     chosen = [Selection(None if name == BASE_NAME else name, task, preset) for name in dict.fromkeys(variants)]
-    if not variants:
-        in_use = selection.current() or Selection()
-        changes: dict[str, Any] = {"task": task} if task else {}
-        if preset != selection.DEFAULT_PRESET:
-            changes["preset"] = preset
-        chosen = [replace(in_use, **changes)]
     jobs = []
     for one in chosen:
-        content = selection.content(one, original)
-        for seed in seeds or (int(content["seed"]),):
-            # The seed is the topmost overlay: it changes this one value.
-            raw = copy.deepcopy(content) | {"seed": seed}
-            jobs.append(Job(one.variant or BASE_NAME, seed, replace(one, seed=seed), raw))
+        jobs += _with_seeds(one, selection.content(one, original), seeds)
+    return jobs
+
+
+def _in_use(seeds: Sequence[int], preset: str, task: str | None) -> list[Job]:
+    """Return the parameters in use: what stands in `params/base.yaml` is what `dvc repro` runs, edits included."""
+    chosen = selection.current() or Selection()
+    if preset != selection.DEFAULT_PRESET or task:
+        changes: dict[str, Any] = {"task": task or chosen.task}
+        if preset != selection.DEFAULT_PRESET:
+            changes["preset"] = preset
+        chosen = replace(chosen, **changes)
+        return _with_seeds(chosen, selection.content(chosen), seeds)
+    content = read_yaml(BASE)
+    complete(content)
+    return _with_seeds(chosen, content, seeds)
+
+
+def _with_seeds(chosen: Selection, content: Mapping[str, Any], seeds: Sequence[int]) -> list[Job]:
+    jobs = []
+    for seed in seeds or (int(content["seed"]),):
+        # The seed is the topmost overlay: it changes this one value.
+        raw = {**copy.deepcopy(dict(content)), "seed": seed}
+        jobs.append(Job(chosen.variant or BASE_NAME, seed, replace(chosen, seed=seed), raw))
     return jobs
 
 

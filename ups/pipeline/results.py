@@ -25,6 +25,7 @@ from ups.pipeline.workspace import parameter_text
 
 FOLDER = Path(".ups/results")
 _RECORD = "result.json"
+_SWAPS = 5  # attempts; more simultaneous sweeps than that do not end in the same instant
 _VERIFIED_BYTES = 1 << 20  # smaller files are read by people and by reports, and cost nothing to check
 
 
@@ -167,13 +168,14 @@ def _complete(made: Plan, nodes: dict[str, Node], folder: Path) -> bool:
 def _swap(fresh: Path, folder: Path) -> None:
     """Put `fresh` in the place of `folder`; whoever comes last wins."""
     old = fresh.with_suffix(".old")
-    for _ in range(5):
+    for attempt in range(_SWAPS):
         try:
             if folder.exists():
                 folder.rename(old)
             fresh.rename(folder)
-            break
+            return
         except OSError:  # a simultaneous sweep did the same in between
-            continue
+            if attempt == _SWAPS - 1:
+                raise
         finally:
             shutil.rmtree(old, ignore_errors=True)

@@ -10,6 +10,7 @@ import contextlib
 import signal
 import threading
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -21,7 +22,7 @@ from ups.pipeline import dvc_store, executions, processes, results, snapshot
 from ups.pipeline.dvc_store import CorruptObject
 from ups.pipeline.executions import Execution
 from ups.pipeline.jobs import Job
-from ups.pipeline.locks import Interrupted, Lock
+from ups.pipeline.locks import SWEEP, Interrupted, Lock
 from ups.pipeline.plan import Action, Node, Plan, environment_change, plan
 from ups.pipeline.workspace import Workspace
 
@@ -146,12 +147,8 @@ class Sweep:
                 state = State.WAITING
             except CorruptObject as error:
                 self.corrupt, state, message = error, State.WAITING, str(error)
-            except UpsError as error:
-                message = str(error)
-            except OSError as error:
-                message = f"{error.strerror or error}: {error.filename or ''}".rstrip(": ")
             except Exception as error:  # noqa: BLE001 - one stage's accident must not end the others
-                message = f"unexpected {type(error).__name__}: {error}"
+                message = _told(error)
             self._over(node, state, message)
 
     def _next(self) -> Node | None:
@@ -205,16 +202,16 @@ class Sweep:
             with self._changed:
                 if job.name in self.report.finished:
                     return
-                self.report.finished.append(job.name)
+                self.report.finished.append(job.name)  # taken back below if there are no results after all
             try:
                 results.write(self.plan, job, lambda: self._workspace(job).commit, self.name)
             except CorruptObject as error:
                 self.report.finished.remove(job.name)
                 self.corrupt = error
                 return
-            except OSError as error:
+            except Exception as error:  # noqa: BLE001 - as above; a thread that dies here would claim to have finished
                 self.report.finished.remove(job.name)
-                self.report.failures[f"results of {job.name}"] = f"{error.strerror}: {error.filename}"
+                self.report.failures[f"results of {job.name}"] = _told(error)
                 return
             for observer in self._observers:
                 observer.finished(job)
@@ -262,7 +259,7 @@ class Sweep:
         log = self._root / LOGS / job.name / f"{step.stage}.log"
         self._tell(node, State.RUNNING, "")
         start = time.time()
-        code, outs = -signal.SIGKILL, []
+        code, outs = 1, []
         try:
             command = processes.Command(step.command, workspace.path, step.stage, log, locks)
             self._commands[node] = command
@@ -275,18 +272,24 @@ class Sweep:
                 if self._stopping:
                     raise Interrupted(f"{step.stage} was stopped.")
                 raise ArtifactError(f"exit code {code}: {said} All of its output: {log.relative_to(self._root)}")
+            workspace.check_outputs(step, self._read_of(node))
             outs = [self.plan.store.add(path, workspace.path) for path in sorted(step.outs)]
             self.plan.store.save({**record, "outs": outs})
-        except BaseException as error:
+        except BaseException:
             code = code or 1
             with contextlib.suppress(OSError):  # the first failure is the one to report
                 workspace.clear(step)
-            raise error
+            raise
         finally:
             self._log(node, key, start, code, workspace.commit)
         node.outs = outs
         workspace.keep(outs)
         self._write_lock(job, workspace)
+
+    def _read_of(self, node: Node) -> dict[str, str]:
+        """Return the files that other stages of the plan read of a stage, with one of those stages."""
+        readers = [other for other in self.plan.nodes if other.upstream.get(node.stage) is node]
+        return {path: other.stage for other in readers for path, writer in other.step.products if writer == node.stage}
 
     def _log(self, node: Node, key: str, start: float, code: int, commit: str) -> None:
         job = node.jobs[0]
@@ -354,7 +357,8 @@ def sweep(
                 running.stop()
             if made.executions:
                 made.store.clear_leftovers()
-            running.run()
+            with _no_pruning(made):
+                running.run()
             if running.corrupt is None or report.interrupted:
                 break
             made = plan(jobs, strict_environment)
@@ -363,6 +367,11 @@ def sweep(
     report.unfinished = [job.name for job in jobs if job.name not in report.finished]
     report.seconds = round(time.monotonic() - started, 3)
     return report
+
+
+def _no_pruning(made: Plan) -> contextlib.AbstractContextManager[object]:
+    """Keep `ups prune` away from what is being made and used; a cached sweep writes nothing that it could take."""
+    return Lock(SWEEP).held(shared=True) if made.executions else contextlib.nullcontext()
 
 
 class Interruption(contextlib.AbstractContextManager["Interruption"]):
@@ -387,3 +396,13 @@ class Interruption(contextlib.AbstractContextManager["Interruption"]):
         self._report.interrupted = number
         if self.target is not None:
             self.target.stop()
+
+
+def _told(error: Exception) -> str:
+    """Return what to tell of an error; one that nobody foresaw is a defect of this program, and shown in full."""
+    if isinstance(error, UpsError):
+        return str(error)
+    if isinstance(error, OSError):
+        return f"{error.strerror or error}: {error.filename or ''}".rstrip(": ")
+    traceback.print_exception(error)
+    return f"unexpected {type(error).__name__}: {error}. This is a defect of `ups`, not of the stage; see above."
