@@ -38,19 +38,27 @@ import direct
 name = sys.argv[1]
 raw = yaml.safe_load(open("params/base.yaml"))
 log = os.open(os.environ["EXECUTIONS"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-os.write(log, f"{name} {os.getpid()}\\n".encode())
+os.write(log, f"{name} {os.getpid()} {time.time()}\\n".encode())
 behaviour = os.environ.get(f"BEHAVIOUR_{name}", "") or raw["train_reward"].get("behaviour", "")
 if behaviour == "fail":
     sys.exit(f"{name}: failing as asked")
-out = pathlib.Path("artifacts", name)
-out.mkdir(parents=True)
+# A tool that keeps all results in one folder says where this one goes, and makes the folder itself.
+out = pathlib.Path(os.environ.get("OUT") or f"artifacts/{name}")
+out.mkdir(parents=True, exist_ok="OUT" in os.environ)
 time.sleep(float(os.environ.get("SECONDS_EACH", 0)))
 if behaviour == "hang":
     (out / "half").write_text("half-written")
     time.sleep(600)
-if behaviour != "forgets":
+if behaviour == "writes nothing":
+    out.rmdir()
+    sys.exit(0)
+if behaviour == "writes a dangling link":
+    (out / "link").symlink_to("nowhere")
+if behaviour == "writes no JSON":
+    (out / "metrics.json").write_text('{"loss": 0.')
+elif behaviour != "forgets":
     inputs = {path: open(path).read() for path in sys.argv[2:]}
-    section = {key: raw[key] for key in (name, "seed")}
+    section = {key: raw[key] for key in (name, "seed")} | {"value": os.environ.get("VALUE")}
     (out / "metrics.json").write_text(json.dumps({"section": section, "of": inputs, "direct": direct.VALUE}))
 record = {"stage": name, "started": time.time() - 1.0, "seconds": 0.5, "host": "h", "device": "cpu", "python": "3.11"}
 (out / "provenance.json").write_text(json.dumps({**record, "versions": {}}))

@@ -40,9 +40,12 @@ ALLOWED = {
     "ups.serving": LEAVES | {"ups.inference", "ups.library"},
     "ups.tracking": LEAVES | {"ups.serving"},
     "ups.pipeline": LEAVES | {"ups.tracking"},
+    # Reads what runs left behind; the animation makes one forecast with the surrogate that a run wrote.
+    "ups.report": LEAVES | {"ups.pipeline", "ups.tracking", "ups.evaluation", "ups.inference", "ups.data"},
     # The command line also shows tables and fetches data; it starts no stage itself.
-    "ups.cli": LEAVES | {"ups.pipeline", "ups.tracking", "ups.evaluation", "ups.data", "ups.library"},
-    "flows": LEAVES | {"ups.pipeline", "ups.tracking", "ups.cli"},
+    "ups.cli": LEAVES
+    | {"ups.pipeline", "ups.tracking", "ups.evaluation", "ups.data", "ups.report", "ups.library", "ups.inference"},
+    "flows": LEAVES | {"ups.pipeline", "ups.tracking", "ups.report"},
 }
 
 
@@ -145,7 +148,7 @@ def _imports_of_flow(path: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("package", "owner"), [("mlflow", "ups/tracking.py"), ("dvc", "ups/pipeline/"), ("prefect", "flows/")]
+    ("package", "owner"), [("mlflow", "ups/tracking/"), ("dvc", "ups/pipeline/"), ("prefect", "flows/")]
 )
 def test_one_place_imports_each_tool(package, owner):
     users = {path.relative_to(ROOT).as_posix() for path in SOURCES if package in foreign_imports(path)}

@@ -172,6 +172,7 @@ def test_a_diverged_forecast_is_passed_on_and_is_no_start(surrogate, state):
         def __init__(self):
             super().__init__()
             self.register_buffer("mean", torch.zeros(4))
+            self.reencode = False
 
         def forward(self, z, coefficients):
             return torch.cat([z[:1] * torch.inf, z[1:]])

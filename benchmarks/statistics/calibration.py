@@ -21,13 +21,17 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from document import table, write
+
 from ups.evaluation.comparison import Question, read_values
 from ups.evaluation.seed_tests import LEVEL, POWER, Array, detectable_effect, holm, paired_t, sign_flip
 from ups.evaluation.simulated_runs import Spread, measured_spread, simulate
 from ups.pipeline.run_record import ARTIFACTS, find_runs
 
 SEEDS = (6, 10, 20)
-START, END = "<!-- calibration -->", "<!-- /calibration -->"
+MARKER = "calibration"
 
 Judge = Callable[[Array], bool]
 
@@ -47,7 +51,7 @@ def main() -> None:
     text = "\n\n".join(sections)
     print(text)
     if arguments.write:
-        _write(arguments.write, text)
+        write(arguments.write, MARKER, text)
     print(f"{time.perf_counter() - started:.0f} s", file=sys.stderr)
 
 
@@ -66,7 +70,7 @@ def false_positives(spread: Spread, nulls: int, seed: int) -> str:
     rows = [["scatter between seeds", *(f"{count} seeds" for count in SEEDS)]]
     for name, case in cases.items():
         rows.append([name, *(_share(_rate(case, count, nulls, seed, _verdict), nulls) for count in SEEDS)])
-    return f"Verdicts on {nulls} nulls per cell (promised: at most 5 %; ± is one standard error):\n\n{_table(rows)}"
+    return f"Verdicts on {nulls} nulls per cell (promised: at most 5 %; ± is one standard error):\n\n{table(rows)}"
 
 
 def family(spread: Spread, nulls: int, seed: int) -> str:
@@ -82,7 +86,7 @@ def family(spread: Spread, nulls: int, seed: int) -> str:
                 wrong += min(holm([paired_t(method - reference).p_value for method in methods])) < LEVEL
             cells.append(_share(wrong / nulls, nulls))
         rows.append([str(together), *cells])
-    return f"Any verdict at all among several nulls of one reference, after Holm's correction:\n\n{_table(rows)}"
+    return f"Any verdict at all among several nulls of one reference, after Holm's correction:\n\n{table(rows)}"
 
 
 def power_table(spread: Spread, nulls: int, seed: int, effect: float) -> str:
@@ -105,7 +109,7 @@ def power_table(spread: Spread, nulls: int, seed: int, effect: float) -> str:
     return (
         f'"Better" for a method whose error is truly {-effect:.0%} lower, of {nulls} sweeps per cell. The correlation '
         f"is that of two variants with the same seed; variants that differ late in the pipeline share most stages:\n\n"
-        f"{_table(rows)}"
+        f"{table(rows)}"
     )
 
 
@@ -124,7 +128,7 @@ def other_tests(spread: Spread, nulls: int, seed: int) -> str:
     for name, judge in tests.items():
         few = nulls // 4 if "bootstrap" in name else nulls  # it draws 400 times as much
         rows.append([name, *(_share(_rate(spread, count, few, seed, judge), few) for count in SEEDS)])
-    return f"The same nulls judged by other tests:\n\n{_table(rows)}"
+    return f"The same nulls judged by other tests:\n\n{table(rows)}"
 
 
 def _rate(spread: Spread, seeds: int, draws: int, seed: int, judge: Judge, effect: float = 0.0) -> float:
@@ -175,7 +179,7 @@ def _difference_sd(spread: Spread, seed: int) -> float:
 def _spread(arguments: argparse.Namespace) -> Spread:
     if arguments.like:
         method, reference = arguments.like
-        runs = find_runs((method, reference))
+        runs = find_runs((method, reference), preset=arguments.preset)
         question = Question(arguments.metric, arguments.protocol, arguments.model)
         values = [
             {seed: read_values(folder / ARTIFACTS, question) for seed, folder in runs[name].items()}
@@ -207,21 +211,6 @@ def _share(rate: float, draws: int) -> str:
     return f"{100 * rate:.1f} ± {100 * (rate * (1 - rate) / draws) ** 0.5:.1f} %"
 
 
-def _table(rows: list[list[str]]) -> str:
-    rule = "|---|" + "---:|" * (len(rows[0]) - 1)
-    lines = ["| " + " | ".join(row) + " |" for row in rows]
-    return "\n".join([lines[0], rule, *lines[1:]])
-
-
-def _write(path: Path, text: str) -> None:
-    content = path.read_text(encoding="utf-8") if path.is_file() else f"{START}\n{END}\n"
-    before, _, rest = content.partition(START)
-    _, found, after = rest.partition(END)
-    if not found:
-        raise SystemExit(f"{path} has no place for the tables: put the lines {START} and {END} where they belong.")
-    path.write_text(f"{before}{START}\n{text}\n{END}{after}", encoding="utf-8")
-
-
 def _parse() -> argparse.Namespace:
     default = Spread()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -232,6 +221,7 @@ def _parse() -> argparse.Namespace:
         parser.add_argument(f"--{name.replace('_', '-')}", type=float, default=getattr(default, name))
     parser.add_argument("--trajectories", type=int, default=default.trajectories)
     parser.add_argument("--like", nargs=2, metavar=("METHOD", "REFERENCE"), help="measure the spread from their runs")
+    parser.add_argument("--preset", default="default", help="of their runs")
     parser.add_argument("--metric", default=Question.metric)
     parser.add_argument("--protocol", default=Question.protocol)
     parser.add_argument("--model", default=Question.model)

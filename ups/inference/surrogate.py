@@ -1,7 +1,7 @@
 """The surrogate: encode once, step in latent space, decode every frame.
 
 Shapes: B batch, G given frames, C field channels, X grid, N tokens, D latent width, P coefficients. Fields are in
-physical units outside this class and normalised inside the codec only.
+physical units outside this class; the codec sees them from its own frame of reference, in normalised units.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from ups.data.fields import FieldMetadata
-from ups.data.normalization import FieldNormalizer
+from ups.data.reference_frame import Observer, ReferenceFrame
 from ups.errors import ArtifactError
 from ups.inference.bundle import load_parts
 from ups.inference.manifest import BUNDLE, Manifest, read_manifest, write_manifest
@@ -49,12 +49,13 @@ class Forecast:
     @torch.no_grad()
     def __call__(self, given: Tensor, num_steps: int, coefficients: Tensor) -> Tensor:
         """Continue from the last given frame: (B, G, C, X), (B, P) -> (B, num_steps, C, X), physical units."""
-        z = self.surrogate.encode(given[:, -1])
+        observer, z = self.surrogate.start(given[:, -1])
         frames = []
         for _ in range(num_steps):
             z = self.step(z, coefficients)
-            frames.append(self.surrogate.decode(z))
-        return torch.stack(frames, dim=1)
+            frames.append(self.surrogate.codec.decode(z))
+            z = self.surrogate.reencode(z, frames[-1])
+        return observer.restore(torch.stack(frames, dim=1), first=1)
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Surrogate:
     Attributes:
         corrector_pays: whether the corrector beat the zero correction on validation. If it did not, the assembled
             surrogate leaves it out.
-        sources: folder each part was loaded from, by part name.
+        sources: the folders the parts were loaded from, by part name.
     """
 
     metadata: FieldMetadata
@@ -75,23 +76,36 @@ class Surrogate:
     corrector_pays: bool = False
     sources: Mapping[str, Path] = field(default_factory=dict)
 
-    def encode(self, u: Tensor) -> Tensor:
-        """(B, C, X) physical -> (B, N, D)."""
-        return self.codec.encode(self._normalizer.normalize(u))
+    def start(self, u: Tensor) -> tuple[Observer, Tensor]:
+        """Return who looks at forecasts from fields `u`, (B, C, X), physical, and the tokens of `u`, (B, N, D)."""
+        observer = ReferenceFrame(self.codec.frame, self.metadata).observer(u)
+        return observer, self.codec.encode(observer.see(u[:, None])[:, 0])
 
-    def decode(self, z: Tensor) -> Tensor:
-        """(B, N, D) -> (B, C, X) physical."""
-        return self._normalizer.denormalize(self.codec.decode(z))
+    def decode(self, z: Tensor, observer: Observer, step: int) -> Tensor:
+        """Tokens of time step `step` after the observer's start, (B, N, D) -> (B, C, X) physical."""
+        return observer.restore(self.codec.decode(z)[:, None], first=step)[:, 0]
 
-    def decode_at(self, z: Tensor, x: Tensor) -> Tensor:
-        """(B, N, D), positions (Q,) as fractions of the domain in [0, 1) -> (B, C, Q) physical."""
-        return self._normalizer.denormalize(self.codec.decode_at(z, x))
+    def reencode(self, z: Tensor, decoded: Tensor | None = None) -> Tensor:
+        """Return the tokens that the next step starts from: `z` itself, or the encoding of what it decodes to.
+
+        Args:
+            z: predicted tokens, (B, N, D).
+            decoded: what the codec decodes them to, (B, C, X), where that is already known.
+        """
+        if not self.operator.reencode:
+            return z
+        return self.codec.encode(self.codec.decode(z) if decoded is None else decoded)
+
+    def decode_at(self, z: Tensor, observer: Observer, x: Tensor) -> Tensor:
+        """Tokens of the observer's start, positions (Q,) as fractions of the domain in [0, 1) -> (B, C, Q) physical."""
+        return self.codec.decode_at(z, x) * observer.scale + observer.level
 
     @torch.no_grad()
     def reconstruct(self, fields: Tensor) -> Tensor:
         """Encode and decode frames: (B, T, C, X) -> (B, T, C, X)."""
         frames = fields.flatten(0, 1).split(1024)
-        return torch.cat([self.decode(self.encode(u)) for u in frames]).unflatten(0, fields.shape[:2])
+        decoded = [self.decode(z, observer, 0) for observer, z in map(self.start, frames)]
+        return torch.cat(decoded).unflatten(0, fields.shape[:2])
 
     @property
     def modes(self) -> tuple[Mode, ...]:
@@ -131,10 +145,12 @@ class Surrogate:
     def rollout(self, initial: Tensor, coefficients: Tensor, steps: int, mode: Mode = "assembled") -> Iterator[Tensor]:
         """Yield `steps` frames (B, C, X) after `initial` (B, C, X), one at a time."""
         step = self.forecaster(mode).step
-        z = self.encode(initial)
-        for _ in range(steps):
+        observer, z = self.start(initial)
+        for number in range(1, steps + 1):
             z = step(z, coefficients)
-            yield self.decode(z)
+            decoded = self.codec.decode(z)
+            yield observer.restore(decoded[:, None], first=number)[:, 0]
+            z = self.reencode(z, decoded)
 
     def to(self, device: torch.device | str) -> Surrogate:
         for model in (self.codec, self.operator, self.corrector, self.student):
@@ -151,10 +167,6 @@ class Surrogate:
         write_manifest(
             folder, {"corrector_pays": self.corrector_pays, "metadata": self.metadata.model_dump(mode="json")}
         )
-
-    @property
-    def _normalizer(self) -> FieldNormalizer:
-        return FieldNormalizer(self.metadata, self.operator.mean.device)
 
 
 PARTS: dict[str, type[nn.Module]] = {

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ups.data.fields import FieldMetadata
+from ups.data.reference_frame import Observer
 from ups.errors import InputError
 from ups.inference.manifest import read_manifest
 from ups.inference.surrogate import Mode, Surrogate, assemble
@@ -43,11 +44,13 @@ class Latent:
 
     Attributes:
         code: what the surrogate's encoder returned, on the surrogate's device.
+        observer: in whose frame of reference the surrogate sees the state.
         state: the state it was encoded from.
         surrogate: whose encoder it was; every training has a latent space of its own.
     """
 
     code: Tensor
+    observer: Observer
     state: State
     surrogate: Surrogate
 
@@ -199,7 +202,8 @@ class Emulator:
     def encode(self, state: State) -> Latent:
         """Return a state in latent space."""
         fields, _ = self._tensors(state)
-        return Latent(self.surrogate.encode(fields), state, self.surrogate)
+        observer, code = self.surrogate.start(fields)
+        return Latent(code, observer, state, self.surrogate)
 
     @torch.no_grad()
     def decode(self, latent: Latent, *, at: Any = None) -> Array:
@@ -220,9 +224,9 @@ class Emulator:
         if latent.surrogate is not self.surrogate:
             raise InputError("This latent state was encoded by another surrogate; its numbers mean nothing here.")
         if at is None:
-            values = self.surrogate.decode(latent.code)
+            values = self.surrogate.decode(latent.code, latent.observer, 0)
         else:
-            values = self.surrogate.decode_at(latent.code, self._fractions(at))
+            values = self.surrogate.decode_at(latent.code, latent.observer, self._fractions(at))
         state = latent.state
         if state.u.ndim == 1:
             return _like(values.flatten(), state)

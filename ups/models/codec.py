@@ -1,7 +1,8 @@
 """The codec: grid encoder and local any-point decoder of a 1-D periodic field.
 
 Shapes: B batch, C field channels, X grid points, N tokens, D latent width, H hidden width, Q query points,
-K neighbouring tokens, R = X / N grid points per token. Fields are in normalised units (zero mean, unit variance).
+K neighbouring tokens, R = X / N grid points per token. Fields are as `ups.data.reference_frame` shows them: in
+normalised units, and in the comoving frame without their mean.
 """
 
 import math
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from ups.errors import ParameterError
 from ups.models.token_convolution import TokenConvolution
+from ups.parameters.shared import Frame
 
 
 class GridEncoder(nn.Module):
@@ -136,6 +138,7 @@ class Codec(nn.Module):
         points: grid points X of the training grid.
         tokens, dim: size of the latent space.
         encoder: {hidden, depth, kernel}; decoder: {hidden, depth, neighbours, frequencies}.
+        frame: frame of reference of the fields; in the comoving one, decoded fields have no mean.
 
     Raises:
         ParameterError: if tokens do not divide the grid or the neighbourhood does not fit the tokens.
@@ -144,10 +147,17 @@ class Codec(nn.Module):
     COMPILED = ("encode", "decode", "decode_at")
 
     def __init__(
-        self, channels: int, points: int, tokens: int, dim: int, encoder: dict[str, int], decoder: dict[str, int]
+        self,
+        channels: int,
+        points: int,
+        tokens: int,
+        dim: int,
+        encoder: dict[str, int],
+        decoder: dict[str, int],
+        frame: Frame = "laboratory",
     ) -> None:
         super().__init__()
-        self.points = points
+        self.points, self.frame = points, frame
         self.encoder = GridEncoder(channels, points, tokens, dim, **encoder)
         self.decoder = LocalDecoder(channels, tokens, dim, **decoder)
 
@@ -157,8 +167,12 @@ class Codec(nn.Module):
 
     def decode(self, z: Tensor) -> Tensor:
         """(B, N, D) -> (B, C, X) on the training grid."""
-        return self.decoder.on_grid(z, self.points)
+        field = self.decoder.on_grid(z, self.points)
+        return field if self.frame == "laboratory" else field - field.mean(dim=-1, keepdim=True)
 
     def decode_at(self, z: Tensor, x: Tensor) -> Tensor:
         """(B, N, D), positions (Q,) or (B, Q) as fractions of the domain -> (B, C, Q)."""
-        return self.decoder(z, x)
+        values = self.decoder(z, x)
+        if self.frame == "laboratory":
+            return values
+        return values - self.decoder.on_grid(z, self.points).mean(dim=-1, keepdim=True)

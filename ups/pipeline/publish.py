@@ -33,11 +33,12 @@ def publish() -> tracking.Link:
     return link
 
 
-def publish_results(folder: Path) -> tracking.Link:
+def publish_results(folder: Path, live: tracking.LiveRun | None = None) -> tracking.Link:
     """Publish the results of one variant and seed of a sweep, or find the run that already holds them.
 
     Args:
         folder: a folder in `.ups/results/`.
+        live: the run that was opened when its stages began, if any; it is completed and closed.
 
     Raises:
         ArtifactError: if the folder holds no results.
@@ -46,11 +47,12 @@ def publish_results(folder: Path) -> tracking.Link:
     from ups.pipeline import collect, results
 
     result = results.read(folder)
-    known = _known(result.key)
+    known = None if live else _known(result.key)
     if known is not None:
         return known
     stages = lock.read_lock(folder / lock.DVC_LOCK)
-    link = tracking.log(collect.collect(stages, collect.of_results(folder, result)), tracking.store())
+    run = collect.collect(stages, collect.of_results(folder, result))
+    link = live.finish(run) if live else tracking.log(run, tracking.store())
     _remember(link, result.key)
     return link
 
@@ -59,10 +61,15 @@ def describe(link: tracking.Link) -> str:
     """Return a sentence on where the run is and how to look at it."""
     verb = "Already published" if link.was_there else "Published"
     if link.store.startswith("http"):
-        place = f"{link.store}/#/experiments/{link.experiment_id}/runs/{link.run_id}"
+        place = page(link, link.store)
     else:
         place = f"look at it with `mlflow ui --backend-store-uri {link.store}`"
     return f"{verb} as MLflow run {link.run_id}: {place}"
+
+
+def page(link: tracking.Link, server: str) -> str:
+    """Return the address of a run's page on an MLflow server."""
+    return f"{server}/#/experiments/{link.experiment_id}/runs/{link.run_id}"
 
 
 def _known(fingerprint: str) -> tracking.Link | None:

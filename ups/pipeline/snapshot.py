@@ -52,8 +52,8 @@ def with_file(root: Path, snapshot: str, path: str, content: str, remove: str, n
     blob = git(root, "hash-object", "-w", "--no-filters", "--stdin", stdin=content)
     with _index(root, None) as index:
         git(root, "read-tree", snapshot, index=index)
-        git(root, "update-index", "--add", "--cacheinfo", f"100644,{blob},{path}", index=index)
-        git(root, "update-index", "--force-remove", remove, index=index)
+        entry = f"100644,{blob},{path}"
+        git(root, "update-index", "--add", "--cacheinfo", entry, "--force-remove", remove, index=index)
         tree = git(root, "write-tree", index=index)
     commit = _commit(root, tree, snapshot, date, message)
     git(root, "update-ref", f"{REFS}/{name}/{commit[:12]}", commit)
