@@ -38,8 +38,10 @@ def predict(
     extrapolate: Annotated[bool, typer.Option("--extrapolate", help="Also outside of the training range.")] = False,
 ) -> None:
     """Forecast every trajectory of a data file; where the file holds the truth, print the error."""
+    from typing import cast
 
     import ups
+    from ups.inference.surrogate import Mode
     from ups.library.prediction import Request
     from ups.library.prediction import predict as predict_file
 
@@ -51,7 +53,7 @@ def predict(
         time_stride=time_stride,
         coefficients=dict(_coefficient(text) for text in coefficient or []),
         batch_size=batch_size,
-        mode=mode,  # type: ignore[arg-type]  # checked with what the surrogate has
+        mode=cast(Mode, mode),
         scores=scores,
     )
     _print(predict_file(ups.load(model, device=device, extrapolate=extrapolate), source, output, request))
