@@ -206,6 +206,7 @@ def load_bundle(folder: Path) -> Surrogate:
 
 def _assemble(folders: Mapping[str, Path], metadata: FieldMetadata, corrector_pays: bool) -> Surrogate:
     parts = {part: load_model(folder, PARTS[part]) for part, folder in folders.items()}
+    cast(Codec, parts["codec"]).keep_grid()
     return Surrogate(metadata=metadata, corrector_pays=corrector_pays, sources=folders, **cast(Any, parts))
 
 
