@@ -198,7 +198,7 @@ def test_files_below_a_declared_change_may_differ_and_those_above_may_not(pair):
     relock(pair[1], other_weights)
     (found,) = check(pair)
     assert (found.kind, found.name) == ("data", "artifacts/train_codec/config.json")
-    assert found.stages == ("encode_latents", "train_baseline", "evaluate", "evaluate_ttc")
+    assert found.stages == ("encode_latents", "train_operator", "train_baseline", "evaluate", "evaluate_ttc")
 
 
 def test_an_external_file_of_the_same_name_and_other_content_is_named(pair):

@@ -108,7 +108,7 @@ def test_a_cache_on_a_full_disk(project, kilobytes):
     nothing_is_left(project)
 
 
-@pytest.mark.parametrize("kilobytes", [16, 128, 320, 400])
+@pytest.mark.parametrize("kilobytes", [16, 170, 200, 230])  # the whole sweep needs some 240
 def test_a_full_disk_under_workspaces_logs_and_results(project, kilobytes):
     """Wherever it strikes: index, worktree, outputs or log. What reached the cache is not run again."""
     script = f"""
@@ -120,7 +120,7 @@ def test_a_full_disk_under_workspaces_logs_and_results(project, kilobytes):
     """
     result = in_private(project, script, "sweep", "v0", "--no-publish")
     assert result.returncode == 0, result
-    assert "No space left on device" in result.stderr
+    assert re.search("No space left on device|unable to write file", result.stderr)  # the latter are git's words
     first = [line.split()[0] for line in (project / "first").read_text().splitlines()]
     everything = shapes.executed(project)
     assert everything[: len(first)] == first == SIX[: len(first)]

@@ -1,14 +1,16 @@
 """The library: states in, states out; what comes out is like what went in, and agrees with the networks themselves."""
 
+import json
 from dataclasses import FrozenInstanceError, replace
 
 import numpy as np
 import pytest
 import torch
-from small_surrogate import write_bundle
+from small_surrogate import TRAINED, write_bundle, write_models
 
 import ups
 from ups.errors import InputError
+from ups.inference.surrogate import load_surrogate
 from ups.library.labelled import to_xarray
 
 U = np.random.default_rng(0).normal(size=(2, 3, 1, 32)).astype(np.float32)
@@ -116,8 +118,6 @@ def test_decoding_at_points_agrees_with_the_grid_and_is_periodic(surrogate, stat
 
 def test_positions_are_physical(tmp_path):
     """On a domain that begins at -1 and is 2 long, x = -1 + 2 f is the place f of the unit domain."""
-    from small_surrogate import TRAINED
-
     unit = ups.load(write_bundle(tmp_path / "unit"))
     grid = TRAINED.grid.model_copy(update={"extent": (2.0,), "origin": (-1.0,)})
     wide = ups.load(write_bundle(tmp_path / "wide", TRAINED.model_copy(update={"grid": grid})))
@@ -131,8 +131,11 @@ def test_positions_are_physical(tmp_path):
 class Noise:
     """A stochastic corrector: known deviation, no mean."""
 
+    def __init__(self, device="cpu"):
+        self.device = device
+
     def sample(self, z_hat, generator):
-        return 0.5 * torch.randn(z_hat.shape, generator=generator)
+        return 0.5 * torch.randn(z_hat.shape, generator=generator, device=self.device)
 
 
 def drawing(surrogate, corrector):
@@ -220,3 +223,35 @@ def test_labels_that_say_otherwise_are_refused(surrogate, change, message):
     labelled = surrogate.state(U[0, :1], viscosity=0.01).to_xarray()
     with pytest.raises(InputError, match=message):
         surrogate.state(change(labelled))
+
+
+def test_a_comoving_surrogate_decodes_where_the_field_is(tmp_path):
+    """Fields with a mean move in its frame; positions are those of the laboratory, and time 0 is where frames agree."""
+    folders = write_models(tmp_path / "models")
+    config = json.loads((folders["codec"] / "config.json").read_text())
+    config["arguments"]["frame"] = "comoving"
+    (folders["codec"] / "config.json").write_text(json.dumps(config))
+    load_surrogate(**folders, metadata=TRAINED).save(tmp_path / "bundle")
+    surrogate = ups.load(tmp_path / "bundle")
+    # A mean of 20 cells per step, 12 once around: on the grid, and exact.
+    still, moving = (surrogate.state(U[0] - U[0].mean(-1, keepdims=True) + mean, viscosity=0.01) for mean in (0, 12.5))
+    for first, second, step in zip(surrogate.rollout(still, 3), surrogate.rollout(moving, 3), range(1, 4), strict=True):
+        np.testing.assert_allclose(second.u, np.roll(first.u, 20 * step, -1) + 12.5, rtol=1e-4, atol=1e-4)
+    latent = surrogate.encode(moving)
+    on_grid = surrogate.decode(latent)
+    np.testing.assert_allclose(surrogate.decode(latent, at=surrogate.x), on_grid, rtol=1e-5, atol=1e-4)
+    assert np.abs(on_grid.mean() - 12.5) < 5
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_networks_may_be_elsewhere_than_the_fields(tmp_path):
+    here, there = (ups.load(write_bundle(tmp_path / name), device=name) for name in ("cpu", "cuda"))
+    on_cpu, on_gpu = (here.state(torch.from_numpy(U).to(name), viscosity=0.01) for name in ("cpu", "cuda"))
+    for start in (on_cpu, on_gpu):
+        (first, last), (_, expected) = (list(s.rollout(start, 2)) for s in (there, here))
+        assert first.u.device == last.u.device == start.u.device
+        torch.testing.assert_close(last.u.cpu(), expected.u.cpu(), rtol=1e-3, atol=1e-4)
+        latent = there.encode(start)
+        assert latent.tokens.device == there.decode(latent, at=[0.3]).device == start.u.device
+    assert isinstance(there.step(here.state(U, viscosity=0.01)).u, np.ndarray)
+    assert len(list(drawing(there, Noise(device="cuda")).sample(on_cpu, 1, members=2))) == 1

@@ -107,22 +107,35 @@ def test_times_and_counts_as_written():
 
 
 def test_the_tables_say_what_was_measured():
-    cells = {
-        (shape.name, workers, name): [10.0, 12.0] if name == "ups sweep" else [20.0, 24.0]
+    found = {
+        (shape.name, workers, name): [
+            peers.Measured(wall * factor, count, {}) for wall, count in ((10.0, 34), (12.0, 35))
+        ]
         for shape in peers.SHAPES
         for workers in (2, 8)
-        for name in ("ups sweep", peers.PAIR, "Snakemake", "DVC queue")
+        for name, factor in (("ups sweep", 1), (peers.PAIR, 2), ("Snakemake", 2), ("DVC queue", 2))
     }
-    text = peers.sweeps_section(cells, {cell: [34, 35] for cell in cells}, [2, 8], 1.0)
+    text = peers.sweeps_section(found, [2, 8], 1.0)
+    assert "Every variant had its result" in text
     label = f"| {peers.SHAPES[0].name}, 2 workers |"
     assert f"{label} 34–35 | 34–35 | 34–35 | 34–35 | 34 of 48 |" in text
     assert f"{label} 11.0 (10.0–12.0) | 22.0 (20.0–24.0) | 22.0 (20.0–24.0) | 22.0 (20.0–24.0) | 18 | 0.50 |" in text
+    found[peers.SHAPES[0].name, 8, "DVC queue"].append(peers.Measured(1.0, 40, {"v5": "ERROR: x"}))
+    text = peers.sweeps_section(found, [2, 8], 1.0)
+    assert f"DVC queue, {peers.SHAPES[0].name}, 8 workers: variant v5 failed: ERROR: x" in text
     run = {"resumed_s": 0.5, "orphan": False, "second_copy": False, "refused": ""}
     refused = {"resumed_s": None, "orphan": True, "second_copy": True, "refused": "LockException"}
     text = peers.kills_section({"ups sweep": [run, run], "Snakemake": [refused], "DVC queue": [run, refused]})
     assert "| ups sweep | 0.50 (0.50–0.50) | 0 of 2 | 0 of 2 |" in text
     assert "| Snakemake | 1 of 1 refused: LockException | 1 of 1 | 1 of 1 |" in text
     assert "| `dvc repro` | 0.50, 1 of 2 refused: LockException | 1 of 2 | 1 of 2 |" in text
+
+
+def test_what_a_tool_says_is_wrong():
+    said = "starting\nValueError: in '/tmp/x/y/metrics.json'\nmore\nlast\n"
+    assert measure.error_line(said) == "ValueError: in 'metrics.json' more"
+    assert measure.error_line("one\nlast") == "last"
+    assert measure.error_line("") == "nothing said"
 
 
 def test_tables_are_written_between_their_markers(tmp_path):

@@ -4,6 +4,9 @@ import json
 import os
 import re
 import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -96,6 +99,44 @@ def test_a_sweep_that_waits_for_another_takes_over_when_that_is_killed(project):
     assert "4 executed" in out
     assert shapes.executed(project) == [*SIX[:3], *SIX[2:]]
     assert shapes.running(project) == []
+
+
+@pytest.mark.parametrize("apart_s", [0.0, 0.2])
+def test_two_sweeps_that_start_together_share_stages_and_a_new_database(project, apart_s):
+    mlflow = pytest.importorskip("mlflow")
+    store = f"sqlite:///{project}/mlflow.db"
+    first = shapes.start(project, "sweep", "v0", "v1", "v2", MLFLOW_TRACKING_URI=store)
+    time.sleep(apart_s)
+    second = shapes.start(project, "sweep", "v1", "v2", "v3", MLFLOW_TRACKING_URI=store)
+    for process in (first, second):
+        _, err = process.communicate(timeout=300)
+        assert (process.returncode, err) == (0, "")
+    executed = shapes.executed(project)
+    assert [executed.count(stage) for stage in SIX] == [1, 1, 4, 4, 4, 4]
+    client = mlflow.MlflowClient(store)
+    runs = client.search_runs([client.get_experiment_by_name("burgers1d").experiment_id])
+    assert sorted(run.data.tags["variant"] for run in runs) == ["v0", "v1", "v2", "v3"], "none twice"
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    nothing_is_left(project)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_ups_repro_takes_dvc_and_the_stage_along(project, number):
+    """The same for the working tree's own run, which DVC drives."""
+    code = "from ups.pipeline import execute; execute.reproduce()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], env=shapes.environment(project, **HANGS), stderr=subprocess.PIPE, text=True
+    )
+    half = project / "artifacts/train_operator/half"
+    shapes.wait_for(lambda: half.exists() or process.poll() is not None, 120)
+    assert len(shapes.running(project)) == 1
+    process.send_signal(number)
+    process.communicate(timeout=60)
+    shapes.wait_for(lambda: not shapes.running(project) and not guards(project), 60)
+    shapes.executed(project)
+    subprocess.run([sys.executable, "-c", code], env=shapes.environment(project), check=True, capture_output=True)
+    assert shapes.executed(project) == SIX[2:]
+    assert not half.exists()
 
 
 def test_a_lock_is_held_until_the_stage_itself_is_dead(project):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import statistics
 import subprocess
@@ -72,3 +73,12 @@ def end(process: subprocess.Popen[str]) -> str:
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     return process.communicate()[0]
+
+
+def error_line(output: str) -> str:
+    """Return the sentence in which a tool says what is wrong, without the names of temporary folders."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    telling = (place for place, line in enumerate(lines) if "error" in line.lower() or "exception" in line.lower())
+    place = next(telling, len(lines) - 1)
+    words = " ".join(lines[place : place + 2]) or "nothing said"
+    return re.sub(r"/[^ ']*/", "", words)[:150]

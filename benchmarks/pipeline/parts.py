@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shlex
 import shutil
 import signal
@@ -12,17 +11,33 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
-from measure import Start, end, priority, starts, wait_for
+from measure import Start, end, error_line, priority, starts, wait_for
 from shape import Shape
-from tools import ROOT, Dvc, Project, Snakemake, Tool, Ups, have_no_server
+from tools import ROOT, Dvc, Project, Snakemake, Sweep, Tool, Ups, have_no_server
 
 Cell = tuple[str, int, str]  # shape, workers, tool
 PAIR = "two ups sweeps"
 _KILLED_STAGE_S = 4.0  # long enough that an orphan is seen
 _FLOW = "from prefect import flow\n@flow\ndef trivial(): return 1\ntrivial()\n"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One tool's run of all variants.
+
+    Attributes:
+        seconds: see `tools.Sweep`.
+        executions: stages that were started, by their own account.
+        failed: see `tools.Sweep`.
+    """
+
+    seconds: float
+    executions: int
+    failed: dict[str, str]
 
 
 class Bench:
@@ -48,41 +63,31 @@ class Bench:
 
     # -- all variants ----------------------------------------------------------------------------------------------
 
-    def sweeps(self, workers: list[int], repetitions: int) -> tuple[dict[Cell, list[float]], dict[Cell, list[int]]]:
-        """Return seconds and executions of every shape, number of workers and tool, the tools taking turns."""
-        walls: dict[Cell, list[float]] = defaultdict(list)
-        executions: dict[Cell, list[int]] = defaultdict(list)
+    def sweeps(self, workers: list[int], repetitions: int) -> dict[Cell, list[Measured]]:
+        """Measure every shape, number of workers and tool, the tools taking turns."""
+        found: dict[Cell, list[Measured]] = defaultdict(list)
         for turn in range(repetitions):
             for shape in self.shapes:
                 for count in workers:
-                    order = [*self.tools[turn % 3 :], *self.tools[: turn % 3]]
-                    for tool in order:
+                    runs = {tool.name: tool.sweep for tool in [*self.tools[turn % 3 :], *self.tools[: turn % 3]]}
+                    for name, run in {**runs, PAIR: self._pair}.items():
                         project = self.project(shape)
-                        self._note(
-                            walls, executions, (shape.name, count, tool.name), tool.sweep(project, count), project
-                        )
-                    project = self.project(shape)
-                    self._note(walls, executions, (shape.name, count, PAIR), self._pair(project, count), project)
-        return walls, executions
+                        swept = run(project, count)
+                        measured = Measured(swept.seconds, len(starts(project.log)), swept.failed)
+                        found[shape.name, count, name].append(measured)
+                        print(f"{shape.name} / {count} / {name}: {measured}", file=sys.stderr, flush=True)
+                        shutil.rmtree(project.folder)
+        return found
 
-    def _pair(self, project: Project, workers: int) -> float:
-        """Return how long two sweeps take that are started at the same time in the same project."""
+    def _pair(self, project: Project, workers: int) -> Sweep:
+        """Run two sweeps that are started at the same time in the same project."""
         started = time.perf_counter()
         both = [project.start(self.ups.all(workers)) for _ in range(2)]
         apart = time.perf_counter() - started
         outputs = [process.communicate()[0] for process in both]
         if apart > 0.2 or any(process.returncode for process in both):
             raise SystemExit(f"Two sweeps, started {apart:.2f} s apart, failed: {outputs}")
-        return time.perf_counter() - started
-
-    @staticmethod
-    def _note(
-        walls: dict[Cell, list[float]], executions: dict[Cell, list[int]], cell: Cell, wall: float, project: Project
-    ) -> None:
-        walls[cell].append(wall)
-        executions[cell].append(len(starts(project.log)))
-        print(f"{' / '.join(map(str, cell))}: {wall:.1f} s, {executions[cell][-1]} executions", file=sys.stderr)
-        shutil.rmtree(project.folder)
+        return Sweep(time.perf_counter() - started)
 
     # -- nothing to do, almost nothing to do -----------------------------------------------------------------------
 
@@ -205,7 +210,7 @@ class Bench:
         }
         ended, said = again.poll() is not None, end(again)
         end(driver)
-        found["refused"] = _error_line(said) if began is None and ended else ""
+        found["refused"] = error_line(said) if began is None and ended else ""
         _end_stages(starts(project.log))
         print(f"kill {tool.name}: {found}", file=sys.stderr)
         return found
@@ -220,7 +225,7 @@ class Bench:
             first = project.start(command)
             wait_for(project.log.exists, 60)
             _, code, output = project.run(command, check=False)
-            found[tool.name] = f"exit code {code}" + (f": {_error_line(output)}" if code else "")
+            found[tool.name] = f"exit code {code}" + (f": {error_line(output)}" if code else "")
             first.communicate()
         return found
 
@@ -255,15 +260,6 @@ def _bytes(folder: Path) -> int:
 
 def _files(folder: Path) -> Iterator[Path]:
     return (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
-
-
-def _error_line(output: str) -> str:
-    """Return the sentence in which a tool says what is wrong, without the names of temporary folders."""
-    lines = [line.strip() for line in output.splitlines() if line.strip()]
-    telling = (place for place, line in enumerate(lines) if "error" in line.lower() or "exception" in line.lower())
-    place = next(telling, len(lines) - 1)
-    words = " ".join(lines[place : place + 2]) or "nothing said"
-    return re.sub(r"/[^ ']*/", "", words)[:150]
 
 
 def _end_stages(log: list[Start]) -> None:

@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from document import table, write
 from measure import counts, spread
-from parts import PAIR, Bench, Cell, described_priority
+from parts import PAIR, Bench, Cell, Measured, described_priority
 from shape import Shape
 from tools import REQUIREMENTS, ROOT, Dvc, Snakemake, Ups, shapes
 
@@ -41,12 +41,13 @@ SHAPES = [
 def main() -> None:
     arguments = _parse()
     started = time.perf_counter()
+    commit = _git("rev-parse", "--short=12", "HEAD") + (" with changes" if _git("status", "--porcelain") else "")
     arguments.environment.parent.mkdir(parents=True, exist_ok=True)
     tools = (Ups(), Dvc(), Snakemake(arguments.environment))
     with tempfile.TemporaryDirectory(prefix="peers-", dir=arguments.folder) as folder:
         bench = Bench(Path(folder), SHAPES, tools, arguments.seconds)
         sections = [_measure(part, bench, arguments) for part in PARTS if part in arguments.parts]
-    text = "\n\n".join([_introduction(bench, arguments), *sections])
+    text = "\n\n".join([_introduction(bench, arguments, commit), *sections])
     print(text)
     if arguments.write:
         write(arguments.write, MARKER, text)
@@ -56,7 +57,7 @@ def main() -> None:
 def _measure(part: str, bench: Bench, arguments: argparse.Namespace) -> str:
     repetitions = arguments.repetitions
     if part == "sweeps":
-        return sweeps_section(*bench.sweeps(arguments.workers, repetitions), arguments.workers, arguments.seconds)
+        return sweeps_section(bench.sweeps(arguments.workers, repetitions), arguments.workers, arguments.seconds)
     if part == "overheads":
         return overheads_section(bench.overheads(repetitions), bench.late_change())
     if part == "kills":
@@ -66,30 +67,40 @@ def _measure(part: str, bench: Bench, arguments: argparse.Namespace) -> str:
     return prefect_section(bench.prefect(repetitions))
 
 
-def sweeps_section(
-    walls: dict[Cell, list[float]], executions: dict[Cell, list[int]], workers: list[int], seconds: float
-) -> str:
-    """Tables: executions and seconds by shape, workers and tool."""
+def sweeps_section(found: dict[Cell, list[Measured]], workers: list[int], seconds: float) -> str:
+    """Tables: executions and seconds by shape, workers and tool; and what failed."""
     names = ["ups sweep", PAIR, "Snakemake", "DVC queue"]
-    head = ["", *(f"{name}" for name in names), "least possible", "ups / Snakemake"]
-    counted, timed = [head[:-1]], [head]
+    counted, timed = [["", *names, "least possible"]], [["", *names, "least possible", "ups / Snakemake"]]
     for shape in SHAPES:
         for count in workers:
             label = f"{shape.name}, {count} workers"
-            cells = [(shape.name, count, name) for name in names]
-            counted.append(
-                [label, *(counts(executions[cell]) for cell in cells), f"{len(shape.parents)} of {shape.naive}"]
-            )
+            cells = [found[shape.name, count, name] for name in names]
+            executions = [counts([run.executions for run in cell]) for cell in cells]
+            counted.append([label, *executions, f"{len(shape.parents)} of {shape.naive}"])
+            walls = [[run.seconds for run in cell] for cell in cells]
+            ratio = statistics.median(walls[0]) / statistics.median(walls[2])
             least = shape.least_rounds(count) * seconds
-            ratio = statistics.median(walls[cells[0]]) / statistics.median(walls[cells[2]])
-            timed.append([label, *(spread(walls[cell]) for cell in cells), f"{least:.0f}", f"{ratio:.2f}"])
+            timed.append([label, *map(spread, walls), f"{least:.0f}", f"{ratio:.2f}"])
     return (
         f"Executions, counted by the stages themselves ({len(SHAPES[0].stages)} stages in a chain, "
         f"{len(SHAPES[0].variants)} variants; two sweeps are started at once in one project, each with that many "
         f"workers; a range where repetitions differ):\n\n{table(counted)}\n\n"
         f"Seconds from the first command to the last result, stages of {seconds:g} s, median (smallest–largest); least "
-        f"possible is the shortest schedule, with nothing but the stages' own {seconds:g} s:\n\n{table(timed)}"
+        f"possible is the shortest schedule, with nothing but the stages' own {seconds:g} s:\n\n{table(timed)}\n\n"
+        f"{_failures(found)}"
     )
+
+
+def _failures(found: dict[Cell, list[Measured]]) -> str:
+    """Return which variants of how many have no result, and what the tool said about it."""
+    lines = []
+    for (shape, workers, tool), runs in found.items():
+        for run in runs:
+            for variant, said in run.failed.items():
+                lines.append(f"* {tool}, {shape}, {workers} workers: variant {variant} failed: {said}")
+    if not lines:
+        return "Every variant had its result in every repetition."
+    return "\n".join(["Variants that ended without a result, through no fault of their stages:", "", *lines])
 
 
 def overheads_section(found: dict[str, list[float]], late: dict[str, int]) -> str:
@@ -178,8 +189,7 @@ def prefect_section(found: dict[str, list[float]]) -> str:
     return "\n".join(["Prefect's own start, which `ups sweep` does without:", "", *lines])
 
 
-def _introduction(bench: Bench, arguments: argparse.Namespace) -> str:
-    commit = _git("rev-parse", "--short=12", "HEAD") + (" with changes" if _git("status", "--porcelain") else "")
+def _introduction(bench: Bench, arguments: argparse.Namespace, commit: str) -> str:
     command = " ".join(["python benchmarks/pipeline/peers.py", *sys.argv[1:]])
     pinned = dict(line.split("==") for line in REQUIREMENTS.read_text(encoding="utf-8").split() if "==" in line)
     cores = len(os.sched_getaffinity(0))

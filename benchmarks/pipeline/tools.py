@@ -13,9 +13,11 @@ import sys
 import textwrap
 import time
 from abc import ABC, abstractmethod
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from measure import priority, wait_for
+from measure import error_line, priority
 from shape import Shape
 
 ROOT = Path(__file__).parents[2]
@@ -25,6 +27,7 @@ import shapes  # noqa: E402
 
 REQUIREMENTS = Path(__file__).with_name("snakemake-requirements.txt")
 _LIMIT_S = 600.0
+_QUIET_S = 5.0
 _SOURCES = ("stage.py", "direct.py", "indirect.py")
 
 
@@ -79,6 +82,19 @@ class Project:
         return seconds, process.returncode, output
 
 
+@dataclass(frozen=True)
+class Sweep:
+    """How a tool got all variants of a project done.
+
+    Attributes:
+        seconds: from its first command to the last result.
+        failed: why a variant has no result, by variant.
+    """
+
+    seconds: float
+    failed: dict[str, str] = field(default_factory=dict)
+
+
 class Tool(ABC):
     """A tool that runs all variants of a project."""
 
@@ -92,9 +108,9 @@ class Tool(ABC):
     def one(self, variant: str) -> list[str]:
         """Return the command that brings one variant up to date, one stage at a time."""
 
-    def sweep(self, project: Project, workers: int) -> float:
-        """Bring every variant up to date; returns the seconds it took."""
-        return project.run(self.all(workers))[0]
+    def sweep(self, project: Project, workers: int) -> Sweep:
+        """Bring every variant up to date."""
+        return Sweep(project.run(self.all(workers))[0])
 
 
 class Ups(Tool):
@@ -122,22 +138,31 @@ class Dvc(Tool):
     def one(self, variant: str) -> list[str]:
         return [*self.command, "repro"]
 
-    def sweep(self, project: Project, workers: int) -> float:
+    def sweep(self, project: Project, workers: int) -> Sweep:
         started = time.perf_counter()
         for variant in project.shape.variants:
             key, value = project.value(variant)
-            project.run(
-                [*self.command, "exp", "run", "--queue", "-n", variant, "-S", f"params/base.yaml:++{key}={value}"]
-            )
+            parameter = f"params/base.yaml:++{key}={value}"
+            project.run([*self.command, "exp", "run", "--queue", "-n", variant, "-S", parameter])
         project.run(self.all(workers))
-        # Each experiment that has ended well is a git reference; looking for them costs DVC nothing.
-        done = wait_for(lambda: len(_experiments(project.folder)) == len(project.shape.variants), _LIMIT_S)
-        seconds = time.perf_counter() - started
-        status = project.run([*self.command, "queue", "status"])[2]
+        latest, ended = time.perf_counter(), 0
+        while ended < len(project.shape.variants) and time.perf_counter() < started + _LIMIT_S:
+            # Each experiment that has ended well is a git reference; looking for them costs DVC nothing.
+            if (now := len(_experiments(project.folder))) > ended:
+                ended, latest = now, time.perf_counter()
+            elif time.perf_counter() > latest + _QUIET_S and not _processes(project.folder):
+                break  # the workers have left: what is not there has failed
+            time.sleep(0.05)
+        failed = {variant: self._reason(project, variant) for variant in self._failed(project)}
         project.run([*self.command, "queue", "stop", "--kill"], check=False)
-        if not done:
-            raise SystemExit(f"The queue has not finished in {_LIMIT_S:.0f} s:\n{status}")
-        return seconds
+        return Sweep(latest - started, failed)
+
+    @staticmethod
+    def _failed(project: Project) -> list[str]:
+        return sorted(set(project.shape.variants) - {path.name for path in _experiments(project.folder)})
+
+    def _reason(self, project: Project, variant: str) -> str:
+        return error_line(project.run([*self.command, "queue", "logs", variant], check=False)[2])
 
 
 class Snakemake(Tool):
@@ -170,6 +195,16 @@ class Snakemake(Tool):
 def _experiments(folder: Path) -> list[Path]:
     """Return the references of finished experiments; those of DVC's own book-keeping lie elsewhere."""
     return [path for path in (folder / ".git/refs/exps").glob("??/*/*") if path.is_file()]
+
+
+def _processes(folder: Path) -> list[int]:
+    """Return the processes that work in a folder, or below it."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has just ended, or is another user's
+            if Path(os.readlink(process / "cwd")).is_relative_to(folder):
+                found.append(int(process.name))
+    return found
 
 
 def snakefile(shape: Shape) -> str:

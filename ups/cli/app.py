@@ -23,6 +23,7 @@ app.command()(predict.predict)
 app.add_typer(sweep.app)
 app.command()(published.leaderboard)
 app.command()(published.reproduce)
+app.command()(published.promote)
 app.command()(prune.prune)
 
 

@@ -1,4 +1,4 @@
-"""`ups leaderboard` and `ups reproduce`: what MLflow holds, in order, and made again."""
+"""`ups leaderboard`, `ups promote` and `ups reproduce`: what MLflow holds: in order, the champion, made again."""
 
 from __future__ import annotations
 
@@ -84,3 +84,15 @@ def reproduce(
         )
     if found.differences:
         raise typer.Exit(1)
+
+
+def promote(
+    variant: Annotated[str, typer.Argument(help="A variant with results of a sweep.")],
+    preset: Annotated[str, typer.Option(help="Sizes and lengths of its runs.")] = "default",
+    task: Annotated[str | None, typer.Option(help="The equation: a file in params/tasks.")] = None,
+) -> None:
+    """Make a variant the champion, models:/TASK@champion, if it is better over seeds than the present one."""
+    from ups.report.champion import promote as make
+
+    chosen, reason = make(variant, preset, task)
+    print(f"models:/{chosen.name}@champion is version {chosen.version} (run {chosen.run_id}): {reason}")

@@ -189,6 +189,7 @@ def load_surrogate(
     folders = {part: folder for part, folder in given.items() if folder is not None and not is_skipped(folder)}
     pays = "corrector" in folders and _pays(folders["corrector"])
     parts = {part: load_model(folder, PARTS[part]) for part, folder in folders.items()}
+    cast(Codec, parts["codec"]).keep_grid()
     return Surrogate(metadata=metadata, corrector_pays=pays, sources=folders, **cast(Any, parts))
 
 
@@ -214,6 +215,7 @@ def assemble(manifest: Manifest) -> Surrogate:
     if missing:
         raise ArtifactError(f"{place} lacks the parts {sorted(missing)}, without which there is no forecast.")
     parts = load_parts(manifest, PARTS)
+    cast(Codec, parts["codec"]).keep_grid()
     sources = {part: manifest.folder / part for part in parts}
     surrogate = Surrogate(
         metadata=metadata, corrector_pays=content["corrector_pays"], sources=sources, **cast(Any, parts)

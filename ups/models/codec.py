@@ -5,6 +5,8 @@ K neighbouring tokens, R = X / N grid points per token. Fields are as `ups.data.
 normalised units, and in the comoving frame without their mean.
 """
 
+from __future__ import annotations
+
 import math
 
 import torch
@@ -57,6 +59,7 @@ class LocalDecoder(nn.Module):
     """
 
     frequencies: Tensor
+    grid_basis: Tensor | None
 
     def __init__(
         self, channels: int, tokens: int, dim: int, hidden: int, depth: int, neighbours: int, frequencies: int
@@ -78,6 +81,7 @@ class LocalDecoder(nn.Module):
             nn.Linear(hidden, channels * hidden),
         )
         self.register_buffer("frequencies", torch.arange(1, frequencies + 1) * (2 * math.pi / neighbours))
+        self.register_buffer("grid_basis", None, persistent=False)
 
     def forward(self, z: Tensor, x: Tensor) -> Tensor:
         """Decode at query points.
@@ -111,12 +115,25 @@ class LocalDecoder(nn.Module):
             Field values, (B, C, points).
         """
         h = self._hidden(z)
-        per_token = points // self.tokens
-        inside = (torch.arange(per_token, device=z.device) + 0.5) / per_token - 0.5  # (R,)
-        offsets = torch.arange(self.neighbours, device=z.device) - self.neighbours // 2
-        basis = self._basis(inside[:, None] - offsets)  # (R, K, C, H)
-        near = torch.stack([h.roll(-int(k), dims=1) for k in offsets.tolist()], dim=2)  # (B, N, K, H)
+        basis = self._on_grid(points) if self.grid_basis is None else self.grid_basis
+        half = self.neighbours // 2
+        near = torch.stack([h.roll(-offset, dims=1) for offset in range(-half, half + 1)], dim=2)  # (B, N, K, H)
         return torch.einsum("rkch,bnkh->bcnr", basis, near).flatten(2)
+
+    @torch.no_grad()
+    def keep_grid(self, points: int) -> None:
+        """Compute the basis on the grid once and for all; only for a decoder whose weights no longer change.
+
+        It is most of the work of decoding a single field.
+        """
+        self.grid_basis = self._on_grid(points)
+
+    def _on_grid(self, points: int) -> Tensor:
+        """Basis functions at the grid points under a token, relative to its neighbours: (R, K, C, H)."""
+        per_token, device = points // self.tokens, self.frequencies.device
+        inside = (torch.arange(per_token, device=device) + 0.5) / per_token - 0.5  # (R,)
+        offsets = torch.arange(self.neighbours, device=device) - self.neighbours // 2
+        return self._basis(inside[:, None] - offsets)
 
     def _hidden(self, z: Tensor) -> Tensor:
         return self.mix(self.skip(z))
@@ -169,6 +186,11 @@ class Codec(nn.Module):
         """(B, N, D) -> (B, C, X) on the training grid."""
         field = self.decoder.on_grid(z, self.points)
         return field if self.frame == "laboratory" else field - field.mean(dim=-1, keepdim=True)
+
+    def keep_grid(self) -> Codec:
+        """Prepare a trained codec for many decodings on the grid; returns it."""
+        self.decoder.keep_grid(self.points)
+        return self
 
     def decode_at(self, z: Tensor, x: Tensor) -> Tensor:
         """(B, N, D), positions (Q,) or (B, Q) as fractions of the domain -> (B, C, Q)."""

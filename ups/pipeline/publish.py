@@ -10,6 +10,7 @@ from ups import tracking
 from ups.pipeline import lock
 
 RECORD = Path(".ups/published.json")
+SURROGATE = Path("artifacts/evaluate/surrogate")
 
 
 def publish() -> tracking.Link:
@@ -28,7 +29,9 @@ def publish() -> tracking.Link:
 
     from ups.pipeline import collect
 
-    link = tracking.log(collect.collect(stages, collect.working_tree()), tracking.store())
+    run = collect.collect(stages, collect.working_tree())
+    link = tracking.log(run, tracking.store())
+    _register(link, Path(), run.experiment)
     _remember(link, fingerprint)
     return link
 
@@ -53,6 +56,7 @@ def publish_results(folder: Path, live: tracking.LiveRun | None = None) -> track
     stages = lock.read_lock(folder / lock.DVC_LOCK)
     run = collect.collect(stages, collect.of_results(folder, result))
     link = live.finish(run) if live else tracking.log(run, tracking.store())
+    _register(link, folder, run.experiment)
     _remember(link, result.key)
     return link
 
@@ -70,6 +74,13 @@ def describe(link: tracking.Link) -> str:
 def page(link: tracking.Link, server: str) -> str:
     """Return the address of a run's page on an MLflow server."""
     return f"{server}/#/experiments/{link.experiment_id}/runs/{link.run_id}"
+
+
+def _register(link: tracking.Link, root: Path, name: str) -> None:
+    """Register the surrogate of a run, if it made one, under the task's name."""
+    bundle = root / SURROGATE
+    if bundle.is_dir():
+        tracking.register(link.run_id, bundle, name, link.store)
 
 
 def _known(fingerprint: str) -> tracking.Link | None:

@@ -72,12 +72,13 @@ summary{cursor:pointer;font-weight:600;padding:4px 0}
  nav,.control{display:none}
  .scroll{overflow:visible}
  table{font-size:7.5pt;min-width:0;width:100%}
- th,td{padding:2px 4px;overflow-wrap:anywhere;word-break:normal}
+ th,td{padding:2px 4px;max-width:none;min-width:0!important}
+ td{overflow-wrap:anywhere}
  .number{white-space:normal}
  .verdict{white-space:normal}
  tr,figure{break-inside:avoid}
  thead{display:table-header-group}
- h2,h3{break-after:avoid}
+ h2,h3,summary{break-after:avoid}
  .grid{grid-template-columns:1fr 1fr}
  .film .frame{animation:none}
  .film .still{visibility:visible}

@@ -65,7 +65,7 @@ def run(params: Params, inputs: Inputs, outputs: Path) -> dict[str, Any]:
 
 def _fields(inputs: Inputs, machine: Machine) -> FieldSpace:
     """Return the codec, frozen, and the fields as it sees them, for losses and rollouts that decode."""
-    codec = load_model(inputs["codec"].parent, Codec).to(machine.device)
+    codec = load_model(inputs["codec"].parent, Codec).keep_grid().to(machine.device)
     splits = (read_split(inputs["dataset"], split).to(machine.device) for split in ("train", "validation"))
     train, validation = (ReferenceFrame(codec.frame, data.metadata).observe(data.fields) for data in splits)
     return FieldSpace(codec, train, validation)

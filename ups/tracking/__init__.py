@@ -6,7 +6,7 @@ instead of repeated; one that a crash left RUNNING is closed as KILLED and made 
 """
 
 from ups.tracking.abandoned import close_abandoned, left_behind, live_runs
-from ups.tracking.models import download_bundle
+from ups.tracking.models import Registered, champion, download_bundle, register, set_champion
 from ups.tracking.reading import finished_runs, read_run
 from ups.tracking.records import Link, Point, Published, Run, Weights
 from ups.tracking.store import TrackingError, is_finished, metric_key, store
@@ -18,9 +18,11 @@ __all__ = [
     "LiveRun",
     "Point",
     "Published",
+    "Registered",
     "Run",
     "TrackingError",
     "Weights",
+    "champion",
     "close_abandoned",
     "download_bundle",
     "finished_runs",
@@ -30,5 +32,7 @@ __all__ = [
     "log",
     "metric_key",
     "read_run",
+    "register",
+    "set_champion",
     "store",
 ]

@@ -35,6 +35,11 @@ def store() -> str:
     return address if path is None else f"sqlite:///{path.absolute()}"
 
 
+def registry(address: str) -> str:
+    """Return the address of the model registry that belongs to a tracking store."""
+    return os.environ.get("MLFLOW_REGISTRY_URI") or address
+
+
 def metric_key(*parts: str) -> str:
     """Return a metric name that MLflow accepts: `nrmse@h16` becomes `nrmse_h16`."""
     return re.sub(r"[^/\w.\- ]", "_", "/".join(parts))
@@ -64,12 +69,14 @@ def connect(address: str) -> MlflowClient:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("DO_NOT_TRACK", "1")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     import mlflow
 
     # A new database announces each of its migrations otherwise.
     for name in ("alembic", "mlflow.store.db.utils"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    return mlflow.MlflowClient(tracking_uri=address)
+    # Named outright: what an earlier call set for the whole process may be another store's.
+    return mlflow.MlflowClient(tracking_uri=address, registry_uri=registry(address))
 
 
 def find_experiment(client: MlflowClient, name: str, address: str) -> str:

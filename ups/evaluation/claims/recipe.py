@@ -237,7 +237,7 @@ def _gradients_explode(evidence: Evidence) -> Finding:
     found = evidence.by_seed(name, ((seed, largest(seed)) for seed in seeds), "the codec's gradient norms")
     estimate = rules.of_share(sum(value > EXPLODED for value in found.values()), len(found))
     measured = f"share of seeds whose codec meets a gradient norm above {EXPLODED:g}; largest {max(found.values()):.3g}"
-    return Finding(*rules.direction(estimate, 1.0), estimate, "number", measured)
+    return Finding(*rules.direction(estimate, 1.0, sized=False), estimate, "number", measured)
 
 
 def _parameter_count(evidence: Evidence) -> Finding:

@@ -68,8 +68,14 @@ class Estimate:
 Decision = tuple[ClaimVerdict, str]
 
 
-def direction(found: Estimate, claimed: float) -> Decision:
-    """Judge "the effect has this sign"; `claimed` carries sign and size (of claims without a size: the margin)."""
+def direction(found: Estimate, claimed: float, sized: bool = True) -> Decision:
+    """Judge "the effect has this sign".
+
+    Args:
+        found: the effect.
+        claimed: sign and size.
+        sized: whether the size is part of the claim, so that leaving it out speaks against the claim.
+    """
     if (undecided := _undecidable(found)) is not None:
         return undecided
     low, high = _oriented(found, claimed)
@@ -79,9 +85,10 @@ def direction(found: Estimate, claimed: float) -> Decision:
         return ClaimVerdict.HOLDS, f"the interval lies on the claimed side of no effect{smaller}"
     if high < 0.0:
         return ClaimVerdict.DOES_NOT_HOLD, "the interval lies on the opposite side of no effect"
-    if high < size:
+    if sized and high < size:
         return ClaimVerdict.DOES_NOT_HOLD, "no effect is shown, and one of the claimed size is left out"
-    return ClaimVerdict.CANNOT_TELL, "the interval holds both no effect and one of the claimed size"
+    also = "one of the claimed size" if sized else "effects on either side"
+    return ClaimVerdict.CANNOT_TELL, f"the interval holds both no effect and {also}"
 
 
 def quantity(found: Estimate, lowest: float, highest: float) -> Decision:
