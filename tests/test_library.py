@@ -150,7 +150,8 @@ def test_ensembles_follow_their_seed_and_spread(surrogate, state):
     assert np.abs(first[0] - other[0]).max() > 0.01
     assert np.abs(first[0][0] - first[0][1]).max() > 0.01
     assert first[1].std(axis=0).mean() > first[0].std(axis=0).mean() > 0
-    # Without its noise the ensemble is the operator's forecast, member by member.
+    # Without its noise the ensemble is the operator's forecast, member by member, each field with its own viscosity.
+    state = surrogate.state(U, viscosity=np.linspace(0.01, 0.02, 6).reshape(2, 3))
     Silent = type("Silent", (), {"sample": lambda self, z_hat, generator: torch.zeros_like(z_hat)})
     for made, expected in zip(
         drawing(surrogate, Silent()).sample(state, 2, members=3),
@@ -158,6 +159,7 @@ def test_ensembles_follow_their_seed_and_spread(surrogate, state):
         strict=True,
     ):
         assert made.time == expected.time
+        np.testing.assert_array_equal(made.coefficients["viscosity"][1], state.coefficients["viscosity"])
         np.testing.assert_allclose(made.u, np.broadcast_to(expected.u, made.u.shape), rtol=1e-4, atol=1e-5)
 
 
