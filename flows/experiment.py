@@ -8,13 +8,7 @@ finds unchanged, is shown in the state `Cached`; Prefect's own result cache stay
 
 from __future__ import annotations
 
-import os
 import sys
-
-# The temporary server takes longer than its default of 20 s to start on a busy machine. Read when prefect is imported.
-os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
-os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-os.environ.setdefault("DO_NOT_TRACK", "1")
 
 from prefect import State, flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE

@@ -115,6 +115,11 @@ def down() -> list[Service]:
     return stopped
 
 
+def address(name: str) -> str:
+    """Return where a service of `make up` answers; empty if it is not running."""
+    return next((service.address for service in _read() if service.name == name and service.process()), "")
+
+
 def _stop(service: Service, patience: float = 15.0) -> None:
     process = service.process()
     if process is None:
@@ -210,7 +215,8 @@ def main(arguments: list[str]) -> int:
         if arguments == ["up"]:
             for service in up():
                 print(f"{service.name:15s} {service.address or 'running'}  (log: {FOLDER / (service.name + '.log')})")
-            print(f"Start a run:    prefect deployment run experiment/{POOL} --watch")
+            print("Start a run:    prefect deployment run experiment/local --watch")
+            print("Start a sweep:  prefect deployment run ablation-sweep/local -p 'sweep=\"golden-vs-light\"' --watch")
         elif arguments == ["down"]:
             names = ", ".join(service.name for service in down())
             print(f"stopped: {names}" if names else "nothing was running")

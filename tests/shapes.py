@@ -49,7 +49,14 @@ time.sleep(float(os.environ.get("SECONDS_EACH", 0)))
 if behaviour == "hang":
     (out / "half").write_text("half-written")
     time.sleep(600)
-if behaviour != "forgets":
+if behaviour == "writes nothing":
+    out.rmdir()
+    sys.exit(0)
+if behaviour == "writes a dangling link":
+    (out / "link").symlink_to("nowhere")
+if behaviour == "writes no JSON":
+    (out / "metrics.json").write_text('{"loss": 0.')
+elif behaviour != "forgets":
     inputs = {path: open(path).read() for path in sys.argv[2:]}
     section = {key: raw[key] for key in (name, "seed")} | {"value": os.environ.get("VALUE")}
     (out / "metrics.json").write_text(json.dumps({"section": section, "of": inputs, "direct": direct.VALUE}))

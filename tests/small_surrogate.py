@@ -6,7 +6,8 @@ from pathlib import Path
 import torch
 
 from ups.data.dataset import DatasetWriter
-from ups.data.fields import FieldMetadata, Grid, Normalization
+from ups.data.fields import FieldMetadata, Grid, Normalization, TrainingRange
+from ups.inference.surrogate import load_surrogate
 from ups.models.codec import Codec
 from ups.models.corrector import ResidualCorrector
 from ups.models.operator import LatentOperator
@@ -20,6 +21,10 @@ METADATA = FieldMetadata(
     grid=Grid(extent=(1.0,), points=(32,), origin=(0.0,), periodic=(True,)),
     dt=0.05,
     normalization=Normalization(mean=(0.4,), std=(2.0,)),
+)
+# The same, with what a prepared data set also knows.
+TRAINED = METADATA.model_copy(
+    update={"training": TrainingRange(coefficients=((0.01, 0.02),), trajectories=8, frames=9)}
 )
 CODEC = {
     "channels": 1,
@@ -68,6 +73,14 @@ def write_models(folder: Path) -> dict[str, Path]:
 
 def write_gate(corrector: Path, passed: bool) -> None:
     (corrector / "metrics.json").write_text(json.dumps({"beats_zero_correction": passed}))
+
+
+def write_bundle(folder: Path, metadata: FieldMetadata = TRAINED, corrector_pays: bool = True) -> Path:
+    """Write a bundle of the models above, as `evaluate` does; `folder` is new."""
+    folders = write_models(folder.with_name(f"{folder.name}-models"))
+    write_gate(folders["corrector"], corrector_pays)
+    load_surrogate(**folders, metadata=metadata).save(folder)
+    return folder
 
 
 def write_dataset(path: Path, rows: int = 6, frames: int = 5) -> Path:

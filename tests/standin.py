@@ -32,7 +32,7 @@ if name == "evaluate":
     (out / "figures").mkdir()
     (out / "figures" / "rollout.png").write_bytes(b"\\x89PNG not really")
     (out / "error_vs_time.csv").write_text("frame,mean\\n0,1\\n")
-record = {"stage": name, "started": time.time() - 1.0, "seconds": 0.5, "host": "h", "device": "cpu", "python": "3.11"}
+record = {"stage": name, "started": time.time(), "seconds": 0.5, "host": "h", "device": "cpu", "python": "3.11"}
 (out / "provenance.json").write_text(json.dumps({**record, "versions": {"torch": "2.13.0"}}))
 """
 _METRICS = {
@@ -73,9 +73,30 @@ def make(folder: Path, epochs: int = 3) -> Path:
     return folder
 
 
+def copy_repository(folder: Path) -> Path:
+    """Fill a folder with this repository as it is, changed and new files included, as its one commit."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    for name in listed.stdout.splitlines():
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    (folder / "dvc.lock").unlink(missing_ok=True)
+    git(folder, "init", "-q")
+    git(folder, "add", ".")
+    git(folder, "commit", "-q", "-m", "copy")
+    return folder
+
+
 def git(folder: Path, *arguments: str) -> None:
     identity = ["-c", "user.name=test", "-c", "user.email=test@example.invalid", "-c", "commit.gpgsign=false"]
     subprocess.run(["git", *identity, *arguments], cwd=folder, check=True, capture_output=True)
+
+
+def git_output(folder: Path, *arguments: str) -> str:
+    result = subprocess.run(["git", *arguments], cwd=folder, check=True, capture_output=True, text=True)
+    return result.stdout.strip()
 
 
 def executed(folder: Path) -> list[str]:
@@ -98,5 +119,11 @@ def ups(folder: Path, *arguments: str, **environment: str) -> subprocess.Complet
     """Run the command `ups` in a folder."""
     command = [sys.executable, "-c", "from ups.cli import main; main()", *arguments]
     return subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, env={**os.environ, **environment}, timeout=300, check=False
+        command,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+        timeout=1500,
+        check=False,
     )

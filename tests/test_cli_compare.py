@@ -8,8 +8,7 @@ import pytest
 from recorded_runs import make_run
 from standin import ROOT, ups
 
-from ups.cli.compare import parse_seeds
-from ups.errors import UpsError
+from ups import tracking
 from ups.evaluation.comparison import Question, compare
 from ups.evaluation.figures.paired_differences import draw_paired_differences
 from ups.evaluation.simulated_runs import Spread, as_runs, simulate
@@ -28,7 +27,7 @@ def project(tmp_path_factory):
         patch.chdir(ROOT)
         for name, errors in (("golden", golden), ("light-diffusion", light), ("no-diffusion", golden)):
             for seed in SEEDS:
-                folder = root / ".ups" / "workspaces" / f"{name}-{seed}"
+                folder = root / ".ups" / "results" / f"{name}-{seed}"
                 make_run(folder, name, seed, errors[seed], train_loss=0.1 + 0.01 * float(generator.random()))
     return root
 
@@ -72,7 +71,7 @@ def test_fewer_seeds_give_no_verdict(project):
 def test_a_run_on_another_machine_is_not_controlled(project, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(project, copy)
-    record = copy / ".ups/workspaces/light-diffusion-2/artifacts/train_operator/provenance.json"
+    record = copy / ".ups/results/light-diffusion-2/artifacts/train_operator/provenance.json"
     record.write_text(record.read_text().replace("node1", "node2"))
     shown = ups(copy, "compare", "golden", "light-diffusion").stdout
     assert "NOT CONTROLLED, undeclared differences golden -> light-diffusion: 1\n" in shown
@@ -87,7 +86,7 @@ def test_a_run_on_another_machine_is_not_controlled(project, tmp_path):
         (("golden", "light"), "Did you mean 'light-diffusion'?"),
         (("golden", "base"), "There is no run of 'base'"),
         (("golden", "light-diffusion", "--seeds", "0,7,9"), "golden with 7, 9; light-diffusion with 7, 9"),
-        (("golden", "light-diffusion", "--seeds", "a"), "'a' is no seed"),
+        (("golden", "light-diffusion", "--seeds", "a"), "expected whole numbers"),
         (("golden", "light-diffusion", "--model", "corrected"), "no model 'corrected' here. It has: assembled"),
     ],
 )
@@ -101,7 +100,7 @@ def test_errors_are_one_paragraph(project, arguments, message):
 def test_a_missing_seed_is_named(project, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(project, copy)
-    shutil.rmtree(copy / ".ups/workspaces/light-diffusion-4")
+    shutil.rmtree(copy / ".ups/results/light-diffusion-4")
     result = ups(copy, "compare", "golden", "light-diffusion")
     assert "light-diffusion lacks 4. Run them or compare the seeds they share: `--seeds 0,1,2,3,5`." in result.stderr
 
@@ -109,8 +108,8 @@ def test_a_missing_seed_is_named(project, tmp_path):
 def test_a_workspace_with_another_seed_inside_is_an_error(project, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(project, copy)
-    (copy / ".ups/workspaces/golden-5").rename(copy / ".ups/workspaces/golden-6")
-    (copy / ".ups/workspaces/light-diffusion-5").rename(copy / ".ups/workspaces/light-diffusion-6")
+    (copy / ".ups/results/golden-5").rename(copy / ".ups/results/golden-6")
+    (copy / ".ups/results/light-diffusion-5").rename(copy / ".ups/results/light-diffusion-6")
     result = ups(copy, "compare", "golden", "light-diffusion")
     assert "golden-6 should hold golden with seed 6, but was run with seed 5" in result.stderr
 
@@ -125,14 +124,21 @@ def test_the_figure_is_drawn_with_one_seed_with_divergence_and_with_identical_ru
         assert (tmp_path / f"{name}.png").stat().st_size > 10_000
 
 
-@pytest.mark.parametrize(
-    ("written", "seeds"), [(None, None), ("3", [3]), ("0,1,4-6", [0, 1, 4, 5, 6]), ("2-2, 1", [1, 2])]
-)
-def test_seeds_are_read(written, seeds):
-    assert parse_seeds(written) == seeds
-
-
-@pytest.mark.parametrize("written", ["", "-1", "1,,2", "1-", "x", "5-2"])
-def test_other_words_are_no_seeds(written):
-    with pytest.raises(UpsError, match=r"is no seed|runs backwards"):
-        parse_seeds(written)
+def test_a_report_is_kept_in_mlflow_once(project, tmp_path, monkeypatch):
+    copy = tmp_path / "copy"
+    shutil.copytree(project, copy)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    first, again = (
+        json.loads(ups(copy, "compare", "golden", "light-diffusion", "--publish", "--json").stdout)["mlflow_run"]
+        for _ in range(2)
+    )
+    assert first == again
+    monkeypatch.chdir(copy)
+    mlflow = pytest.importorskip("mlflow")
+    client = mlflow.MlflowClient(tracking_uri=tracking.store())
+    run = client.get_run(first)
+    assert client.get_experiment(run.info.experiment_id).name == "burgers1d-comparisons"
+    assert run.data.tags["verdict.light-diffusion"] == "better"
+    names = {file.path for file in client.list_artifacts(first)}
+    assert {"comparison.txt", "comparison.json"} < names
+    assert any(name.endswith(".png") for name in names)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from ups.data.reference_frame import Observed
 from ups.models.codec import Codec
 from ups.parameters.train_codec import InverseLosses
 from ups.training.codec import CodecObjective, inverse_weight, query_points
@@ -45,8 +46,10 @@ def test_queries_are_distinct_points_half_of_a_small_grid_and_one_per_block_when
 @pytest.fixture
 def objective():
     generator = torch.Generator().manual_seed(1)
-    frames = torch.randn(24, 1, 32, generator=generator)
-    return CodecObjective(frames[:16], frames[16:], torch.zeros(1, 1), settings(warmup_epochs=1, frequency=2))
+    frames = torch.randn(24, 1, 1, 32, generator=generator)
+    offset = torch.zeros(24, 1, 1)
+    splits = (Observed(frames[rows], offset[rows]) for rows in (slice(16), slice(16, None)))
+    return CodecObjective(*splits, settings(warmup_epochs=1, frequency=2))
 
 
 def codec() -> Codec:
@@ -96,7 +99,7 @@ def test_a_perfect_codec_has_no_loss(objective):
 
 def test_the_validation_number_is_the_nrmse_of_physical_fields():
     """u = 3 + v with |v| = 1 and a codec that returns v/2: rms(err) = 1/2 and rms(u) = sqrt(10)."""
-    frames = torch.tensor([1.0, -1.0]).repeat(16).expand(4, 1, 32)
+    frames = Observed(torch.tensor([1.0, -1.0]).repeat(16).expand(4, 1, 1, 32), torch.full((4, 1, 1), 3.0))
 
     class Half:
         def encode(self, u):
@@ -105,5 +108,5 @@ def test_the_validation_number_is_the_nrmse_of_physical_fields():
         def decode(self, z):
             return z / 2
 
-    objective = CodecObjective(frames, frames, torch.full((1, 1), 3.0), settings())
+    objective = CodecObjective(frames, frames, settings())
     assert objective.validate(Half())["val_loss"] == pytest.approx(0.5 / 10**0.5)

@@ -186,5 +186,5 @@ def test_the_file_has_one_name():
 
 def test_comparing_needs_no_torch():
     modules = "ups.evaluation.comparison_text, ups.evaluation.costs, ups.evaluation.figures.paired_differences"
-    code = f"import sys, ups.cli.comparison_report, {modules}; sys.exit('torch' in sys.modules)"
+    code = f"import sys, ups.report.comparison, {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -198,7 +198,7 @@ def test_files_below_a_declared_change_may_differ_and_those_above_may_not(pair):
     relock(pair[1], other_weights)
     (found,) = check(pair)
     assert (found.kind, found.name) == ("data", "artifacts/train_codec/config.json")
-    assert found.stages == ("encode_latents", "train_baseline", "evaluate", "evaluate_ttc")
+    assert found.stages == ("encode_latents", "train_operator", "train_baseline", "evaluate", "evaluate_ttc")
 
 
 def test_an_external_file_of_the_same_name_and_other_content_is_named(pair):
@@ -245,7 +245,9 @@ def test_the_record_says_what_ran_and_not_what_was_typed_since(pair):
 
 def test_stages_of_different_runs_are_no_run(pair):
     relock(pair[0], lambda stages: stages["evaluate_ttc"]["params"][BASE.as_posix()].update(seed=5))
-    with pytest.raises(ArtifactError, match=r"train_codec and evaluate_ttc were run with different values of 'seed' \(0"):
+    with pytest.raises(
+        ArtifactError, match=r"train_codec and evaluate_ttc were run with different values of 'seed' \(0"
+    ):
         read_record(pair[0])
 
 
@@ -254,10 +256,10 @@ def test_nothing_run_is_an_error(tmp_path):
         read_record(tmp_path)
 
 
-def test_runs_are_found_by_the_names_of_their_workspaces(tmp_path):
+def test_runs_are_found_by_the_names_of_their_results(tmp_path):
     for name in ("golden-0", "golden-10", "tokens-64-2", "light-diffusion-1", "light-diffusion-x", "golden"):
-        (tmp_path / ".ups/workspaces" / name).mkdir(parents=True)
-    (tmp_path / ".ups/workspaces/golden-3").write_text("a file")
+        (tmp_path / ".ups/results" / name).mkdir(parents=True)
+    (tmp_path / ".ups/results/golden-3").write_text("a file")
     found = find_runs(["golden", "tokens-64", "light-diffusion", "absent"], tmp_path)
     assert {name: sorted(runs) for name, runs in found.items()} == {
         "golden": [0, 10],
@@ -265,7 +267,7 @@ def test_runs_are_found_by_the_names_of_their_workspaces(tmp_path):
         "light-diffusion": [1],
         "absent": [],
     }
-    assert found["tokens-64"][2] == tmp_path / ".ups/workspaces/tokens-64-2"
+    assert found["tokens-64"][2] == tmp_path / ".ups/results/tokens-64-2"
 
 
 def test_a_run_of_the_real_dvc_is_read(tmp_path, monkeypatch):
@@ -273,8 +275,8 @@ def test_a_run_of_the_real_dvc_is_read(tmp_path, monkeypatch):
     monkeypatch.chdir(project)
     execute.reproduce()
     assert find_runs(["base", "golden"]) == {"base": {42: Path(".")}, "golden": {}}
-    (project / ".ups/workspaces/base-0").mkdir(parents=True)
-    assert find_runs(["base"]) == {"base": {0: Path(".ups/workspaces/base-0")}}
+    (project / ".ups/results/base-0").mkdir(parents=True)
+    assert find_runs(["base"]) == {"base": {0: Path(".ups/results/base-0")}}
     record = read_record(Path("."))
     assert list(record.stages) == list(standin.STAGES)
     assert record.stages["evaluate"].params == ("evaluate",)

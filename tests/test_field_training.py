@@ -29,7 +29,7 @@ def test_loss_and_validation_are_those_of_physical_fields():
     normalization = Normalization(mean=(0.7,), std=(0.5,))
     data = replace(data, metadata=data.metadata.model_copy(update={"normalization": normalization}))
     objective = FieldStepObjective(data, data)
-    zero = Constant(float(-objective.offset.flatten()[0]))
+    zero = Constant(float(-objective.train[0].offset.flatten()[0]))
     terms = objective.loss(zero, torch.arange(len(objective)), Progress(0, 0, 1), torch.Generator())
     assert float(terms["relative_square"].value) == pytest.approx(1.0, rel=1e-5)
     assert objective.validate(zero) == pytest.approx({"train_loss": 1.0, "val_loss": 1.0}, rel=1e-5)
@@ -46,6 +46,6 @@ def test_each_sample_is_a_frame_and_its_successor():
             return u
 
     objective.loss(Watch(), torch.tensor([0, 4, 5, 19]), Progress(0, 0, 1), torch.Generator())
-    fields = objective.train[0]
+    fields = objective.train[0].fields
     assert torch.equal(seen["u"], torch.stack([fields[0, 0], fields[0, 4], fields[1, 0], fields[3, 4]]))
     assert len(objective) == 20

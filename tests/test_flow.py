@@ -1,9 +1,5 @@
 """The flow `experiment` on a real (temporary) Prefect server, with real DVC and MLflow."""
 
-import os
-
-os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
-
 import pytest
 import standin
 from prefect.client.orchestration import get_client

@@ -84,13 +84,13 @@ def test_works_in_the_plane():
 
 def test_forecast_steps_from_the_last_given_frame_in_physical_units(model):
     fields, coefficients = _fields(3, 12, 1, 32), torch.full((3, 1), 0.01)
-    result = forecast(model.forecaster(), "pdebench", fields, coefficients)
+    result = forecast(model.forecaster(metadata(points=(32,))), "pdebench", fields, coefficients)
     with torch.no_grad():
         u = fields[:, 2] / 0.5  # the mean is 0, the deviation .5
         for step in range(2):
             u = model(u, coefficients)
             torch.testing.assert_close(result.prediction[:, step], 0.5 * u)
-    assert model.forecaster().evaluations_per_step == 1
+    assert model.forecaster(metadata(points=(32,))).evaluations_per_step == 1
 
 
 def test_loads_what_was_saved(model, tmp_path):

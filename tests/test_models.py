@@ -55,6 +55,14 @@ def test_decoding_on_the_grid_equals_decoding_at_its_points(neighbours):
     )
 
 
+def test_a_kept_grid_decodes_the_same_and_is_not_part_of_the_weights():
+    model, z = codec(), torch.randn(3, 8, 6)
+    state, decoded = set(model.state_dict()), model.decode(z)
+    assert torch.equal(model.keep_grid().decode(z), decoded)
+    assert set(model.state_dict()) == state
+    assert model.double().decode(z.double()).dtype == torch.float64
+
+
 def test_the_decoded_field_is_continuous_and_periodic():
     """Where the set of neighbouring tokens changes (at the edges between tokens) the window hides the change."""
     model = codec().double()

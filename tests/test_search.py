@@ -11,7 +11,15 @@ from ups.data.fields import FieldMetadata, Grid, Normalization
 from ups.data.initial_conditions import cell_centres, draw
 from ups.errors import ParameterError
 from ups.inference import rewards
-from ups.inference.search import BeamSearch, OracleChoice, RandomChoice, base_candidate, best_scored, rank_correlation
+from ups.inference.search import (
+    BeamSearch,
+    OracleChoice,
+    RandomChoice,
+    States,
+    base_candidate,
+    best_scored,
+    rank_correlation,
+)
 from ups.inference.shift_average import ShiftAverage
 from ups.inference.surrogate import Surrogate
 from ups.parameters.evaluate_ttc import EvaluateTTC
@@ -34,7 +42,7 @@ def metadata(points: int = POINTS, dt: float = 0.05, equation: str = "burgers") 
 class Identity(nn.Module):
     """A codec whose tokens are the grid values, so that latent and field are the same numbers."""
 
-    points = POINTS
+    points, frame = POINTS, "laboratory"
 
     def encode(self, u):
         return u.transpose(1, 2)
@@ -45,6 +53,8 @@ class Identity(nn.Module):
 
 class Decay(nn.Module):
     """An operator that multiplies by a factor."""
+
+    reencode = False
 
     def __init__(self, factor: float) -> None:
         super().__init__()
@@ -140,14 +150,15 @@ def test_the_beam_finds_the_best_path_when_it_keeps_all_of_them():
     search = BeamSearch(
         surrogate(), near(0.4), settings(candidates=count, beam=count, horizon=horizon, discount=discount), seed=1
     )
-    z = search.surrogate.encode(start(1))
+    observer, z = search.surrogate.start(start(1))
     state = search.generator.get_state()
-    _, scores, evaluations = search._search(z, start(1), C[:1], 0.0)
+    _, scores, evaluations = search._search(States(z[:, None], start(1)[:, None], observer, 0), C[:1], 0.0)
 
     search.generator.set_state(state)
-    first = search._expand(z[:, None], start(1)[:, None], C[:1], 0.0)
+    first = search._expand(States(z[:, None], start(1)[:, None], observer, 0), C[:1], 0.0)
     order = first.rewards[0, 0].topk(count).indices  # the search expands states in this order
-    second = search._expand(first.tokens[:, 0][:, order], first.frames[:, 0][:, order], C[:1], 0.0)
+    kept = States(first.tokens[:, 0][:, order], first.frames[:, 0][:, order], observer, 1)
+    second = search._expand(kept, C[:1], 0.0)
     brute = {int(root): -math.inf for root in order}
     for (place, root), leaf in itertools.product(enumerate(order.tolist()), range(count)):
         total = float(first.rewards[0, 0, root] + discount * second.rewards[0, place, leaf])

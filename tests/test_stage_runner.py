@@ -115,7 +115,7 @@ def test_a_stage_that_is_terminated_leaves_nothing_half_written(tmp_path):
 def codec_project(tmp_path):
     """A project with a small data set, ready for train_codec."""
     parameters = yaml.safe_load((ROOT / "params" / "base.yaml").read_text())
-    parameters["latent"] = {"tokens": 8, "dim": 4}
+    parameters["latent"].update(tokens=8, dim=4)
     parameters["compute"]["num_threads"] = 1
     parameters["train_codec"]["optimization"].update(
         epochs=20, updates_per_epoch=20, pairs_per_update=32, warmup_updates=5

@@ -214,8 +214,7 @@ def test_the_other_variants_finish(project):
 
 def test_a_stage_that_writes_nothing_fails(project):
     report = sweep(project, "v0", code=1, BEHAVIOUR_train_codec="forgets")
-    # It made its folder, so it is the next stage that misses a file in it.
-    assert "did not write it" in report["failures"]["train_operator of v0-42"]
+    assert "did not write it" in report["failures"]["train_codec of v0-42"]
 
 
 def test_the_environment_is_recorded_and_may_be_a_reason_to_run(project):

@@ -19,3 +19,7 @@ class ArtifactError(UpsError):
 
 class TrainingError(UpsError):
     """Training cannot go on: non-finite loss, too many exploding updates, a loss term without gradient."""
+
+
+class InputError(UpsError, ValueError):
+    """A surrogate was asked for something that it was not trained for, or given fields that it cannot read."""

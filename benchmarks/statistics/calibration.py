@@ -179,7 +179,7 @@ def _difference_sd(spread: Spread, seed: int) -> float:
 def _spread(arguments: argparse.Namespace) -> Spread:
     if arguments.like:
         method, reference = arguments.like
-        runs = find_runs((method, reference))
+        runs = find_runs((method, reference), preset=arguments.preset)
         question = Question(arguments.metric, arguments.protocol, arguments.model)
         values = [
             {seed: read_values(folder / ARTIFACTS, question) for seed, folder in runs[name].items()}
@@ -221,6 +221,7 @@ def _parse() -> argparse.Namespace:
         parser.add_argument(f"--{name.replace('_', '-')}", type=float, default=getattr(default, name))
     parser.add_argument("--trajectories", type=int, default=default.trajectories)
     parser.add_argument("--like", nargs=2, metavar=("METHOD", "REFERENCE"), help="measure the spread from their runs")
+    parser.add_argument("--preset", default="default", help="of their runs")
     parser.add_argument("--metric", default=Question.metric)
     parser.add_argument("--protocol", default=Question.protocol)
     parser.add_argument("--model", default=Question.model)

@@ -1,5 +1,6 @@
 """The command `ups`."""
 
+import os
 import sys
 
 
@@ -12,6 +13,13 @@ def main() -> None:
         app()
     except UpsError as error:
         print(f"ups: {error}", file=sys.stderr)
+        sys.exit(1)
+    except BrokenPipeError:  # whoever read the output is gone, as in `ups results | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or flushing at the end fails again
+        sys.exit(1)
+    except OSError as error:
+        what = f"{error.strerror}: {error.filename}" if error.filename else str(error)
+        print(f"ups: {what}. What was finished is kept: mend it and run the same command again.", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         print("ups: interrupted.", file=sys.stderr)

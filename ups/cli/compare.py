@@ -7,13 +7,10 @@ ups compare golden light-diffusion no-diffusion --seeds 0-5 --model corrected --
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
-
-FIGURES = Path(".ups/comparisons")
 
 
 def compare(
@@ -25,41 +22,26 @@ def compare(
     protocol: Annotated[str, typer.Option(help="one_step, rollout_ic or pdebench.")] = "pdebench",
     model: Annotated[str, typer.Option(help="assembled: what a user gets; corrected: corrector forced.")] = "assembled",
     horizon: Annotated[str, typer.Option(help="full, or a number of predicted frames.")] = "full",
+    preset: Annotated[str, typer.Option(help="Sizes and lengths of the runs: a file in params/presets.")] = "default",
+    task: Annotated[str | None, typer.Option(help="The equation: a file in params/tasks.")] = None,
     figure: Annotated[Path | None, typer.Option(help="The PNG to write; by default in .ups/comparisons.")] = None,
+    publish: Annotated[bool, typer.Option("--publish", help="Keep it in MLflow too, beside the runs.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
     """Say which variant is better over seeds, whether the comparison is controlled, and what each costs."""
-    from ups.cli.comparison_report import as_dict, find, report, text
     from ups.evaluation.comparison import Question
-    from ups.evaluation.figures.paired_differences import draw_paired_differences
+    from ups.parameters.sweeps import parse_seeds
+    from ups.report import kept_comparison
+    from ups.report.comparison import as_dict, text
 
     question = Question(metric, protocol, model, horizon)
-    found = report(find(variants, parse_seeds(seeds)), question)
-    path = figure or FIGURES / f"{'_vs_'.join(variants)}_{protocol}_{model}_{metric}_{horizon}.png"
-    draw_paired_differences(path, found.comparisons)
+    chosen = parse_seeds(seeds) if seeds else None
+    found, path = kept_comparison.compare(variants, chosen, question, preset, task, figure)
+    link = kept_comparison.publish(found, path) if publish else None
     if as_json:
-        print(json.dumps({**as_dict(found), "figure": str(path)}, indent=2, allow_nan=False))
+        published = {"mlflow_run": link.run_id} if link else {}
+        print(json.dumps({**as_dict(found), "figure": str(path), **published}, indent=2, allow_nan=False))
     else:
         print("\n".join([*text(found), "", f"Figure: {path}"]))
-
-
-def parse_seeds(written: str | None) -> list[int] | None:
-    """Return the seeds in a list such as "0,1,4-6"; None for None.
-
-    Raises:
-        UpsError: if it is no such list.
-    """
-    from ups.errors import UpsError
-
-    if written is None:
-        return None
-    seeds: list[int] = []
-    for part in written.split(","):
-        match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
-        if match is None:
-            raise UpsError(f"--seeds {written}: '{part}' is no seed. Write them as 0,1,2 or 0-5.")
-        first, last = int(match[1]), int(match[2] or match[1])
-        if last < first:
-            raise UpsError(f"--seeds {written}: '{part}' runs backwards. Write {last}-{first}.")
-        seeds.extend(range(first, last + 1))
-    return sorted(set(seeds))
+        if link:
+            print(f"MLflow: run {link.run_id} of the experiment {found.task}-comparisons")

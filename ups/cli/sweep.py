@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
-    from ups.pipeline.jobs import Job
-    from ups.pipeline.plan import Node, Plan
-    from ups.pipeline.sweep import State
+    from ups.pipeline.plan import Plan
 
 app = typer.Typer()
 
@@ -41,26 +38,17 @@ def show_plan(
     strict_env: StrictEnv = False,
 ) -> None:
     """Show what would run for some variants and seeds, why, and how long it would take. Runs nothing."""
+    from ups.pipeline import jobs
     from ups.pipeline import plan as planning
 
-    made = planning.plan(_jobs(variants, sweep, seeds, preset, task), strict_env)
+    made = planning.plan(jobs.choose(variants, sweep, seeds, preset, task), strict_env)
     _print_plan(made, as_json)
-
-
-def _jobs(variants: list[str] | None, sweep: str | None, seeds: str | None, preset: str, task: str | None) -> list[Job]:
-    from ups.parameters.sweeps import parse_seeds, read_sweep
-    from ups.pipeline import jobs, stages
-
-    if Path("ups/stages").is_dir():  # a project of other commands has no modules to compare with
-        stages.check()
-    named = read_sweep(sweep) if sweep else None
-    wanted = [*(named.variants if named else ()), *(variants or ())]
-    chosen = parse_seeds(seeds) if seeds is not None else (named.seeds if named else ())
-    return jobs.resolve(wanted, chosen, preset, task)
 
 
 def _print_plan(made: Plan, as_json: bool) -> None:
     import json
+
+    from ups.pipeline.progress import sharers
 
     if as_json:
         print(json.dumps(made.as_json(), indent=2))
@@ -68,33 +56,8 @@ def _print_plan(made: Plan, as_json: bool) -> None:
     width = max(len(node.stage) for node in made.nodes)
     for node in made.nodes:
         seconds = "" if node.predicted_s is None else f"{node.predicted_s:.1f} s"
-        print(f"{node.action:<6}  {node.stage:<{width}}  {seconds:>9}  {_shared(made, node.jobs)}: {node.reason}")
-    unknown = sum(node.predicted_s is None for node in made.nodes)
-    print(
-        f"{made.executions} executions instead of {made.naive_executions} "
-        f"({len(made.jobs)} x {made.naive_executions // len(made.jobs)} stages), {made.cached} cached; "
-        f"about {_duration(made.predicted_s)} on one worker, {_duration(made.saved_s)} saved"
-        + (f" ({unknown} executions of unknown length not counted)." if unknown else ".")
-    )
-
-
-def _shared(made: Plan, jobs: list[Job]) -> str:
-    """Return who shares a stage: `golden, light-diffusion` or `golden (seeds 0, 1)`."""
-    if len(jobs) == len(made.jobs) > 1:
-        return "all"
-    seeds: dict[str, list[int]] = {}
-    for job in jobs:
-        seeds.setdefault(job.variant, []).append(job.seed)
-    several = len({job.seed for job in made.jobs}) > 1
-    return ", ".join(
-        f"{variant} (seed {', '.join(map(str, found))})" if several else variant for variant, found in seeds.items()
-    )
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.1f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+        print(f"{node.action:<6}  {node.stage:<{width}}  {seconds:>9}  {sharers(made, node.jobs)}: {node.reason}")
+    print(made.summary())
 
 
 @app.command("sweep")
@@ -113,21 +76,28 @@ def run_sweep(
     import json
     from dataclasses import asdict
 
+    from ups.pipeline import jobs
     from ups.pipeline import plan as planning
     from ups.pipeline import sweep as sweeping
+    from ups.pipeline.live import LivePublisher
+    from ups.pipeline.progress import Progress
 
-    made = planning.plan(_jobs(variants, sweep, seeds, preset, task), strict_env)
-    say = _quiet if as_json else print
+    made = planning.plan(jobs.choose(variants, sweep, seeds, preset, task), strict_env)
+    say = _quiet if as_json else _say
     say(f"{made.executions} of {made.naive_executions} executions to do, {made.cached} cached.")
-    progress = Progress(made, say)
-    report = sweeping.sweep(made.jobs, workers, sweep, strict_env, progress, made)
+    publisher = LivePublisher(sweep, say) if publish else None
+    observers = [Progress(made, say), *([publisher] if publisher else [])]
+    report = sweeping.sweep(made.jobs, workers, sweep, strict_env, observers, made)
     counts = f"{len(report.executed)} executed, {len(report.shared)} shared, {report.cached} cached"
     say(f"{counts} in {report.seconds:.1f} s. Results: .ups/results/")
-    unpublished = _publish(report.finished, say) if publish and not report.interrupted else []
+    if publisher:
+        publisher.close(bool(report.interrupted))
     if as_json:
-        print(json.dumps({**asdict(report), "unpublished": unpublished}, indent=2))
+        print(json.dumps({**asdict(report), "unpublished": publisher.unpublished if publisher else []}, indent=2))
     for what, message in report.failures.items():
         print(f"ups: {what} failed: {message}", file=sys.stderr)
+    if publisher and publisher.problem:
+        print(f"ups: {publisher.problem} Repeat with `ups publish --all`.", file=sys.stderr)
     if report.interrupted:
         print("ups: interrupted; the same command goes on from here.", file=sys.stderr)
         raise typer.Exit(128 + report.interrupted)
@@ -135,53 +105,11 @@ def run_sweep(
         raise typer.Exit(1)
 
 
-class Progress:
-    """Prints a line when a stage starts and when it is over.
-
-    Args:
-        made: the plan.
-        say: prints a line.
-    """
-
-    def __init__(self, made: Plan, say: Callable[[str], None]) -> None:
-        self._plan, self._say = made, say
-        self._over: set[str] = set()
-        self._started: dict[str, float] = {}
-
-    def __call__(self, node: Node, state: State, message: str) -> None:
-        from ups.pipeline.sweep import State
-
-        now = time.monotonic()
-        who = f"{node.stage} ({_shared(self._plan, node.jobs)})"
-        if state is State.RUNNING:
-            self._started[node.fingerprint] = now
-            self._say(f"{self._count()} {who} ...")
-            return
-        self._over.add(node.fingerprint)
-        if state is State.EXECUTED:
-            self._say(f"{self._count()} {who} done in {now - self._started.get(node.fingerprint, now):.1f} s")
-        elif state is State.SHARED:
-            self._say(f"{self._count()} {who} found in the cache")
-        else:
-            self._say(f"{self._count()} {who} FAILED")
-
-    def _count(self) -> str:
-        return f"[{len(self._over)}/{self._plan.executions}]"
-
-
-def _publish(names: list[str], say: Callable[[str], None]) -> list[str]:
-    """Publish results; returns those that could not be, for a store that is away must not cost a sweep."""
-    from ups.pipeline import publish as publishing
-    from ups.pipeline.results import FOLDER
-    from ups.tracking import TrackingError
-
-    for number, name in enumerate(names):
-        try:
-            say(f"{name}: {publishing.describe(publishing.publish_results(FOLDER / name))}")
-        except TrackingError as error:
-            print(f"ups: {error} Repeat with `ups publish --all`.", file=sys.stderr)
-            return names[number:]
-    return []
+def _say(text: str) -> None:
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:  # whoever read it is gone, as with `| head`; the sweep goes on
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - for the rest of the process
 
 
 def _quiet(_: str) -> None:

@@ -6,10 +6,10 @@ Shapes: B trajectories, T frames, C field channels, X (Y, Z) grid points, P equa
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
 from ups.errors import DataError
@@ -36,6 +36,14 @@ class Grid(Frozen):
     periodic: tuple[bool, ...]
     unit: str = "1"
 
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not len(self.extent) == len(self.points) == len(self.origin) == len(self.periodic) > 0:
+            raise ValueError("extent, points, origin and periodic must have one entry for each axis")
+        if min(self.points) < 1 or min(self.extent) <= 0:
+            raise ValueError("points and extent must be positive")
+        return self
+
     @property
     def rank(self) -> int:
         return len(self.points)
@@ -57,6 +65,23 @@ class Normalization(Frozen):
     std: tuple[Annotated[float, Field(gt=0)], ...]
 
 
+Range = tuple[float, float]
+
+
+class TrainingRange(Frozen):
+    """What the training split covers; outside of it a surrogate extrapolates.
+
+    Attributes:
+        coefficients: smallest and largest value of each coefficient, in the order of `FieldMetadata.coefficients`.
+        trajectories: number of training trajectories.
+        frames: frames of each.
+    """
+
+    coefficients: tuple[Range, ...]
+    trajectories: int
+    frames: int
+
+
 class FieldMetadata(Frozen):
     """Everything needed to read a tensor of fields as physics.
 
@@ -67,6 +92,7 @@ class FieldMetadata(Frozen):
         grid: the spatial grid.
         dt: physical time between two stored frames, in `time_unit`; 0 for a static problem.
         normalization: statistics of the training split.
+        training: what the training split covers, where that is known.
     """
 
     equation: str
@@ -77,6 +103,16 @@ class FieldMetadata(Frozen):
     dt: Annotated[float, Field(ge=0)]
     time_unit: str = "1"
     normalization: Normalization
+    training: TrainingRange | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        statistics = self.normalization
+        if not len(self.channels) == len(self.units) == len(statistics.mean) == len(statistics.std) > 0:
+            raise ValueError("channels, units and normalization must have one entry for each channel")
+        if self.training and len(self.training.coefficients) != len(self.coefficients):
+            raise ValueError("training.coefficients must have one range for each coefficient")
+        return self
 
 
 Split = Literal["train", "validation", "test"]

@@ -126,16 +126,21 @@ class Comparison:
         return bool(self.pairs) and all(pair.difference == 0.0 for pair in self.pairs)
 
 
-def read_values(artifacts: Path, question: Question) -> pd.Series:
+def read_values(artifacts: Path, question: Question, stage: str = "evaluate") -> pd.Series:
     """Return the values of one run, one per trajectory, indexed by the trajectory's number in the source file.
+
+    Args:
+        artifacts: the run's folder of results.
+        question: which values.
+        stage: `evaluate`, or `evaluate_ttc`, whose models are the modes of the search.
 
     Raises:
         ArtifactError: if the run was not evaluated, or not on this question.
     """
-    path = artifacts / "evaluate" / PER_TRAJECTORY
+    path = artifacts / stage / PER_TRAJECTORY
     if not path.is_file():
         raise ArtifactError(
-            f"{path} does not exist. It is made by the stage `evaluate`: run the variant with this seed first."
+            f"{path} does not exist. It is made by the stage `{stage}`: run the variant with this seed first."
         )
     table = pd.read_parquet(path)
     for column, wanted in vars(question).items():

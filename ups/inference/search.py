@@ -11,11 +11,29 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ups.data.reference_frame import Observer
 from ups.errors import ArtifactError
 from ups.inference.rewards import Reward
 from ups.inference.surrogate import Surrogate
 from ups.models.teacher import DETERMINISTIC_TAU, Teacher
 from ups.parameters.evaluate_ttc import EvaluateTTC
+
+
+@dataclass(frozen=True)
+class States:
+    """States of one time step that are to be advanced.
+
+    Attributes:
+        tokens: (R, M, N, D).
+        frames: (R, M, C, X), physical.
+        observer: of the R trajectories.
+        step: time steps since the start.
+    """
+
+    tokens: Tensor
+    frames: Tensor
+    observer: Observer
+    step: int
 
 
 @dataclass(frozen=True)
@@ -147,41 +165,45 @@ class BeamSearch:
     @torch.no_grad()
     def rollout(self, initial: Tensor, coefficients: Tensor, num_steps: int, choose: Choice) -> SearchResult:
         """Search `num_steps` steps from frames `initial`, (R, C, X), with coefficients (R, P)."""
-        z = self.surrogate.encode(initial)
+        observer, z = self.surrogate.start(initial)
         previous = initial
         frames = []
         evaluations = torch.zeros(len(z), device=z.device)
         searched = num_steps if self.settings.steps is None else self.settings.steps
         for step in range(num_steps):
             if step < searched:
-                candidates, scores, used = self._search(z, previous, coefficients, step / num_steps)
+                states = States(z[:, None], previous[:, None], observer, step)
+                candidates, scores, used = self._search(states, coefficients, step / num_steps)
                 z = choose(candidates, scores, step)
                 evaluations += used
             else:
                 z = self.teacher.step(z, coefficients)
                 evaluations += 2
-            previous = self.surrogate.decode(z)
+            previous = self.surrogate.decode(z, observer, step + 1)
             frames.append(previous)
+            z = self.surrogate.reencode(z)
         return SearchResult(torch.stack(frames, dim=1), evaluations)
 
-    def _search(
-        self, z: Tensor, previous: Tensor, coefficients: Tensor, progress: float
-    ) -> tuple[Candidates, Tensor, Tensor]:
+    def _search(self, start: States, coefficients: Tensor, progress: float) -> tuple[Candidates, Tensor, Tensor]:
         """Return the next step's candidates, the score of the best path through each, (R, K), and the cost, (R,)."""
-        rows, count = len(z), self.settings.candidates
-        first = self._expand(z[:, None], previous[:, None], coefficients, progress)
+        rows, count, device = len(start.tokens), self.settings.candidates, start.tokens.device
+        first = self._expand(start, coefficients, progress)
         scores = first.rewards[:, 0]
-        evaluations = torch.full((rows,), 1.0 + count, device=z.device)
+        evaluations = torch.full((rows,), 1.0 + count, device=device)
         if self.settings.horizon == 1 or count == 1:
             return first, scores, evaluations
-        undecided = torch.arange(rows, device=z.device)[~self._decided(scores)]
+        undecided = torch.arange(rows, device=device)[~self._decided(scores)]
         beam = min(self.settings.beam, count)
         if len(undecided):
             totals, roots = scores[undecided].topk(beam, dim=1)  # the kept paths and their first candidates
             tokens = _gather(first.tokens[undecided, 0], roots)
             frames = _gather(first.frames[undecided, 0], roots)
+            observer = start.observer.rows(undecided)
             for depth in range(1, self.settings.horizon):
-                level = self._expand(tokens, frames, coefficients[undecided], progress)
+                tokens = self.surrogate.reencode(tokens.flatten(0, 1)).unflatten(0, tokens.shape[:2])
+                level = self._expand(
+                    States(tokens, frames, observer, start.step + depth), coefficients[undecided], progress
+                )
                 evaluations[undecided] += beam * (1 + count)
                 paths = (totals[..., None] + self.settings.discount**depth * level.rewards).flatten(1)
                 totals, chosen = paths.topk(beam, dim=1)
@@ -189,15 +211,16 @@ class BeamSearch:
                 tokens = _gather(level.tokens.flatten(1, 2), chosen)
                 frames = _gather(level.frames.flatten(1, 2), chosen)
             # Only kept paths have the full length; a first candidate off the beam must not win with a shorter sum.
-            looked_ahead = torch.full((len(undecided), count), -torch.inf, device=z.device)
+            looked_ahead = torch.full((len(undecided), count), -torch.inf, device=device)
             looked_ahead.scatter_reduce_(1, roots, totals, "amax")
             scores = scores.clone()
             scores[undecided] = looked_ahead
         return first, scores, evaluations
 
-    def _expand(self, z: Tensor, previous: Tensor, coefficients: Tensor, progress: float) -> Candidates:
-        """Draw K successors of each state: (R, M, N, D), (R, M, C, X) -> candidates (R, M, K, ...)."""
-        rows, states, count = z.shape[0], z.shape[1], self.settings.candidates
+    def _expand(self, start: States, coefficients: Tensor, progress: float) -> Candidates:
+        """Draw K successors of each of R x M states: candidates (R, M, K, ...)."""
+        z, count = start.tokens, self.settings.candidates
+        rows, states = z.shape[:2]
         each = coefficients.repeat_interleave(states, dim=0)
         z_hat = self.surrogate.operator(z.flatten(0, 1), each)
         repeated = z_hat.repeat_interleave(count, dim=0)
@@ -206,8 +229,9 @@ class BeamSearch:
         tau = torch.where(is_base, DETERMINISTIC_TAU, tau)
         noise = torch.where(is_base[:, None, None], 0.0, noise)
         tokens = repeated + self.teacher.correct(repeated, tau) + noise
-        frames = self.surrogate.decode(tokens)
-        before = previous.flatten(0, 1).repeat_interleave(count, dim=0)
+        trajectory = torch.arange(rows, device=z.device).repeat_interleave(states * count)
+        frames = self.surrogate.decode(tokens, start.observer.rows(trajectory), start.step + 1)
+        before = start.frames.flatten(0, 1).repeat_interleave(count, dim=0)
         rewards = self.reward(before, frames, each.repeat_interleave(count, dim=0))
         shape = (rows, states, count)
         return Candidates(tokens.unflatten(0, shape), frames.unflatten(0, shape), rewards.unflatten(0, shape))

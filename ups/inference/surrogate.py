@@ -1,12 +1,13 @@
 """The surrogate: encode once, step in latent space, decode every frame.
 
 Shapes: B batch, G given frames, C field channels, X grid, N tokens, D latent width, P coefficients. Fields are in
-physical units outside this class and normalised inside the codec only.
+physical units outside this class; the codec sees them from its own frame of reference, in normalised units.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,11 +15,14 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from ups.data.fields import FieldMetadata
-from ups.data.normalization import FieldNormalizer
+from ups.data.reference_frame import Observer, ReferenceFrame
 from ups.errors import ArtifactError
+from ups.inference.bundle import load_parts
+from ups.inference.manifest import BUNDLE, Manifest, read_manifest, write_manifest
 from ups.models.codec import Codec
 from ups.models.corrector import ResidualCorrector
 from ups.models.operator import LatentOperator
@@ -27,8 +31,7 @@ from ups.models.weights import CONFIG, WEIGHTS, is_skipped, load_model
 
 Mode = Literal["operator", "zero_correction", "corrected", "student", "assembled"]
 StepMap = Callable[[Tensor, Tensor], Tensor]
-BUNDLE = "surrogate.json"
-FORMAT = "ups-surrogate-1"
+_MOST_POINTS = 2**24  # in a bundle; ten times the largest grid of PDEBench
 
 
 @dataclass(frozen=True)
@@ -46,12 +49,13 @@ class Forecast:
     @torch.no_grad()
     def __call__(self, given: Tensor, num_steps: int, coefficients: Tensor) -> Tensor:
         """Continue from the last given frame: (B, G, C, X), (B, P) -> (B, num_steps, C, X), physical units."""
-        z = self.surrogate.encode(given[:, -1])
+        observer, z = self.surrogate.start(given[:, -1])
         frames = []
         for _ in range(num_steps):
             z = self.step(z, coefficients)
-            frames.append(self.surrogate.decode(z))
-        return torch.stack(frames, dim=1)
+            frames.append(self.surrogate.codec.decode(z))
+            z = self.surrogate.reencode(z, frames[-1])
+        return observer.restore(torch.stack(frames, dim=1), first=1)
 
 
 @dataclass(frozen=True)
@@ -61,8 +65,7 @@ class Surrogate:
     Attributes:
         corrector_pays: whether the corrector beat the zero correction on validation. If it did not, the assembled
             surrogate leaves it out.
-        sources: folder each part was loaded from, by part name.
-        sources: the folders the parts were loaded from.
+        sources: the folders the parts were loaded from, by part name.
     """
 
     metadata: FieldMetadata
@@ -73,19 +76,36 @@ class Surrogate:
     corrector_pays: bool = False
     sources: Mapping[str, Path] = field(default_factory=dict)
 
-    def encode(self, u: Tensor) -> Tensor:
-        """(B, C, X) physical -> (B, N, D)."""
-        return self.codec.encode(self._normalizer.normalize(u))
+    def start(self, u: Tensor) -> tuple[Observer, Tensor]:
+        """Return who looks at forecasts from fields `u`, (B, C, X), physical, and the tokens of `u`, (B, N, D)."""
+        observer = ReferenceFrame(self.codec.frame, self.metadata).observer(u)
+        return observer, self.codec.encode(observer.see(u[:, None])[:, 0])
 
-    def decode(self, z: Tensor) -> Tensor:
-        """(B, N, D) -> (B, C, X) physical."""
-        return self._normalizer.denormalize(self.codec.decode(z))
+    def decode(self, z: Tensor, observer: Observer, step: int) -> Tensor:
+        """Tokens of time step `step` after the observer's start, (B, N, D) -> (B, C, X) physical."""
+        return observer.restore(self.codec.decode(z)[:, None], first=step)[:, 0]
+
+    def reencode(self, z: Tensor, decoded: Tensor | None = None) -> Tensor:
+        """Return the tokens that the next step starts from: `z` itself, or the encoding of what it decodes to.
+
+        Args:
+            z: predicted tokens, (B, N, D).
+            decoded: what the codec decodes them to, (B, C, X), where that is already known.
+        """
+        if not self.operator.reencode:
+            return z
+        return self.codec.encode(self.codec.decode(z) if decoded is None else decoded)
+
+    def decode_at(self, z: Tensor, observer: Observer, x: Tensor) -> Tensor:
+        """Tokens of the observer's start, positions (Q,) as fractions of the domain in [0, 1) -> (B, C, Q) physical."""
+        return self.codec.decode_at(z, x) * observer.scale + observer.level
 
     @torch.no_grad()
     def reconstruct(self, fields: Tensor) -> Tensor:
         """Encode and decode frames: (B, T, C, X) -> (B, T, C, X)."""
         frames = fields.flatten(0, 1).split(1024)
-        return torch.cat([self.decode(self.encode(u)) for u in frames]).unflatten(0, fields.shape[:2])
+        decoded = [self.decode(z, observer, 0) for observer, z in map(self.start, frames)]
+        return torch.cat(decoded).unflatten(0, fields.shape[:2])
 
     @property
     def modes(self) -> tuple[Mode, ...]:
@@ -125,10 +145,12 @@ class Surrogate:
     def rollout(self, initial: Tensor, coefficients: Tensor, steps: int, mode: Mode = "assembled") -> Iterator[Tensor]:
         """Yield `steps` frames (B, C, X) after `initial` (B, C, X), one at a time."""
         step = self.forecaster(mode).step
-        z = self.encode(initial)
-        for _ in range(steps):
+        observer, z = self.start(initial)
+        for number in range(1, steps + 1):
             z = step(z, coefficients)
-            yield self.decode(z)
+            decoded = self.codec.decode(z)
+            yield observer.restore(decoded[:, None], first=number)[:, 0]
+            z = self.reencode(z, decoded)
 
     def to(self, device: torch.device | str) -> Surrogate:
         for model in (self.codec, self.operator, self.corrector, self.student):
@@ -142,17 +164,9 @@ class Surrogate:
             (folder / part).mkdir(parents=True)
             for file in (WEIGHTS, CONFIG):
                 shutil.copy2(source / file, folder / part / file)
-        content = {
-            "format": FORMAT,
-            "parts": sorted(self.sources),
-            "corrector_pays": self.corrector_pays,
-            "metadata": self.metadata.model_dump(mode="json"),
-        }
-        (folder / BUNDLE).write_text(json.dumps(content, indent=2) + "\n")
-
-    @property
-    def _normalizer(self) -> FieldNormalizer:
-        return FieldNormalizer(self.metadata, self.operator.mean.device)
+        write_manifest(
+            folder, {"corrector_pays": self.corrector_pays, "metadata": self.metadata.model_dump(mode="json")}
+        )
 
 
 PARTS: dict[str, type[nn.Module]] = {
@@ -174,28 +188,61 @@ def load_surrogate(
     given = {"codec": codec, "operator": operator, "corrector": corrector, "student": student}
     folders = {part: folder for part, folder in given.items() if folder is not None and not is_skipped(folder)}
     pays = "corrector" in folders and _pays(folders["corrector"])
-    return _assemble(folders, metadata, pays)
+    parts = {part: load_model(folder, PARTS[part]) for part, folder in folders.items()}
+    cast(Codec, parts["codec"]).keep_grid()
+    return Surrogate(metadata=metadata, corrector_pays=pays, sources=folders, **cast(Any, parts))
 
 
 def load_bundle(folder: Path) -> Surrogate:
-    """Load a folder written by `Surrogate.save`.
+    """Load a folder written by `Surrogate.save`; see `ups.inference.bundle` for what is checked.
 
     Raises:
-        ArtifactError: if it is no surrogate bundle of this version.
+        ArtifactError: if it is no surrogate bundle of this version, was altered, or its parts do not fit together.
     """
+    return assemble(read_manifest(folder))
+
+
+def assemble(manifest: Manifest) -> Surrogate:
+    """Put a surrogate together from a bundle whose list of contents was read; errors as `load_bundle`."""
+    content, place = manifest.content, manifest.folder / BUNDLE
     try:
-        content = json.loads((folder / BUNDLE).read_text())
-    except (OSError, json.JSONDecodeError) as error:
-        raise ArtifactError(f"{folder} is not a surrogate bundle: {BUNDLE} cannot be read ({error})") from None
-    if content.get("format") != FORMAT:
-        raise ArtifactError(f"{folder / BUNDLE} has format {content.get('format')!r}, not {FORMAT!r}")
-    folders = {part: folder / part for part in PARTS if part in content["parts"]}
-    return _assemble(folders, FieldMetadata.model_validate(content["metadata"]), bool(content["corrector_pays"]))
+        metadata = FieldMetadata.model_validate(content.get("metadata"))
+    except ValidationError as error:
+        raise ArtifactError(f"{place} has metadata that cannot be used: {error}") from None
+    if not isinstance(content.get("corrector_pays"), bool):
+        raise ArtifactError(f"{place} does not say whether the corrector pays (`corrector_pays`).")
+    missing = {"codec", "operator"} - set(manifest.parts)
+    if missing:
+        raise ArtifactError(f"{place} lacks the parts {sorted(missing)}, without which there is no forecast.")
+    parts = load_parts(manifest, PARTS)
+    cast(Codec, parts["codec"]).keep_grid()
+    sources = {part: manifest.folder / part for part in parts}
+    surrogate = Surrogate(
+        metadata=metadata, corrector_pays=content["corrector_pays"], sources=sources, **cast(Any, parts)
+    )
+    _check_parts_fit(surrogate, manifest.folder)
+    return surrogate
 
 
-def _assemble(folders: Mapping[str, Path], metadata: FieldMetadata, corrector_pays: bool) -> Surrogate:
-    parts = {part: load_model(folder, PARTS[part]) for part, folder in folders.items()}
-    return Surrogate(metadata=metadata, corrector_pays=corrector_pays, sources=folders, **cast(Any, parts))
+def _check_parts_fit(surrogate: Surrogate, folder: Path) -> None:
+    """Forecast one step of the mean field with every mode: parts of different surrogates do not get through that."""
+    metadata = surrogate.metadata
+    if math.prod(metadata.grid.points) > _MOST_POINTS:
+        raise ArtifactError(
+            f"{folder / BUNDLE} claims a grid of {metadata.grid.points} points, more than any model has."
+        )
+    given = torch.zeros(1, 1, len(metadata.channels), *metadata.grid.points)
+    coefficients = torch.ones(1, len(metadata.coefficients))
+    try:
+        frames = [surrogate.forecaster(mode)(given, 1, coefficients) for mode in surrogate.modes]
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        raise ArtifactError(f"The parts in {folder} do not belong together: {error}") from None
+    for frame in frames:
+        if frame.shape != given.shape:
+            shapes = f"{tuple(frame.shape[2:])}, metadata says {tuple(given.shape[2:])}"
+            raise ArtifactError(
+                f"The parts in {folder} do not belong together: they forecast fields of shape {shapes}."
+            )
 
 
 def _pays(corrector: Path) -> bool:

@@ -1,8 +1,11 @@
 """The codec: grid encoder and local any-point decoder of a 1-D periodic field.
 
 Shapes: B batch, C field channels, X grid points, N tokens, D latent width, H hidden width, Q query points,
-K neighbouring tokens, R = X / N grid points per token. Fields are in normalised units (zero mean, unit variance).
+K neighbouring tokens, R = X / N grid points per token. Fields are as `ups.data.reference_frame` shows them: in
+normalised units, and in the comoving frame without their mean.
 """
+
+from __future__ import annotations
 
 import math
 
@@ -11,6 +14,7 @@ from torch import Tensor, nn
 
 from ups.errors import ParameterError
 from ups.models.token_convolution import TokenConvolution
+from ups.parameters.shared import Frame
 
 
 class GridEncoder(nn.Module):
@@ -55,6 +59,7 @@ class LocalDecoder(nn.Module):
     """
 
     frequencies: Tensor
+    grid_basis: Tensor | None
 
     def __init__(
         self, channels: int, tokens: int, dim: int, hidden: int, depth: int, neighbours: int, frequencies: int
@@ -76,6 +81,7 @@ class LocalDecoder(nn.Module):
             nn.Linear(hidden, channels * hidden),
         )
         self.register_buffer("frequencies", torch.arange(1, frequencies + 1) * (2 * math.pi / neighbours))
+        self.register_buffer("grid_basis", None, persistent=False)
 
     def forward(self, z: Tensor, x: Tensor) -> Tensor:
         """Decode at query points.
@@ -109,12 +115,25 @@ class LocalDecoder(nn.Module):
             Field values, (B, C, points).
         """
         h = self._hidden(z)
-        per_token = points // self.tokens
-        inside = (torch.arange(per_token, device=z.device) + 0.5) / per_token - 0.5  # (R,)
-        offsets = torch.arange(self.neighbours, device=z.device) - self.neighbours // 2
-        basis = self._basis(inside[:, None] - offsets)  # (R, K, C, H)
-        near = torch.stack([h.roll(-int(k), dims=1) for k in offsets.tolist()], dim=2)  # (B, N, K, H)
+        basis = self._on_grid(points) if self.grid_basis is None else self.grid_basis
+        half = self.neighbours // 2
+        near = torch.stack([h.roll(-offset, dims=1) for offset in range(-half, half + 1)], dim=2)  # (B, N, K, H)
         return torch.einsum("rkch,bnkh->bcnr", basis, near).flatten(2)
+
+    @torch.no_grad()
+    def keep_grid(self, points: int) -> None:
+        """Compute the basis on the grid once and for all; only for a decoder whose weights no longer change.
+
+        It is most of the work of decoding a single field.
+        """
+        self.grid_basis = self._on_grid(points)
+
+    def _on_grid(self, points: int) -> Tensor:
+        """Basis functions at the grid points under a token, relative to its neighbours: (R, K, C, H)."""
+        per_token, device = points // self.tokens, self.frequencies.device
+        inside = (torch.arange(per_token, device=device) + 0.5) / per_token - 0.5  # (R,)
+        offsets = torch.arange(self.neighbours, device=device) - self.neighbours // 2
+        return self._basis(inside[:, None] - offsets)
 
     def _hidden(self, z: Tensor) -> Tensor:
         return self.mix(self.skip(z))
@@ -136,6 +155,7 @@ class Codec(nn.Module):
         points: grid points X of the training grid.
         tokens, dim: size of the latent space.
         encoder: {hidden, depth, kernel}; decoder: {hidden, depth, neighbours, frequencies}.
+        frame: frame of reference of the fields; in the comoving one, decoded fields have no mean.
 
     Raises:
         ParameterError: if tokens do not divide the grid or the neighbourhood does not fit the tokens.
@@ -144,10 +164,17 @@ class Codec(nn.Module):
     COMPILED = ("encode", "decode", "decode_at")
 
     def __init__(
-        self, channels: int, points: int, tokens: int, dim: int, encoder: dict[str, int], decoder: dict[str, int]
+        self,
+        channels: int,
+        points: int,
+        tokens: int,
+        dim: int,
+        encoder: dict[str, int],
+        decoder: dict[str, int],
+        frame: Frame = "laboratory",
     ) -> None:
         super().__init__()
-        self.points = points
+        self.points, self.frame = points, frame
         self.encoder = GridEncoder(channels, points, tokens, dim, **encoder)
         self.decoder = LocalDecoder(channels, tokens, dim, **decoder)
 
@@ -157,8 +184,17 @@ class Codec(nn.Module):
 
     def decode(self, z: Tensor) -> Tensor:
         """(B, N, D) -> (B, C, X) on the training grid."""
-        return self.decoder.on_grid(z, self.points)
+        field = self.decoder.on_grid(z, self.points)
+        return field if self.frame == "laboratory" else field - field.mean(dim=-1, keepdim=True)
+
+    def keep_grid(self) -> Codec:
+        """Prepare a trained codec for many decodings on the grid; returns it."""
+        self.decoder.keep_grid(self.points)
+        return self
 
     def decode_at(self, z: Tensor, x: Tensor) -> Tensor:
         """(B, N, D), positions (Q,) or (B, Q) as fractions of the domain -> (B, C, Q)."""
-        return self.decoder(z, x)
+        values = self.decoder(z, x)
+        if self.frame == "laboratory":
+            return values
+        return values - self.decoder.on_grid(z, self.points).mean(dim=-1, keepdim=True)

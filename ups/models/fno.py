@@ -14,14 +14,16 @@ import torch
 from torch import Tensor, nn
 
 from ups.data.fields import FieldMetadata
+from ups.data.reference_frame import ReferenceFrame
 from ups.errors import ParameterError
 from ups.models.weights import count_parameters
+from ups.parameters.shared import Frame
 
 _NARROWEST, _WIDEST = 2, 1024
 
 
 class FourierOperator(nn.Module):
-    """u' = u + f(u, coefficients, x) on normalised fields, one call per stored time step.
+    """u' = u + f(u, coefficients, x) on fields as `ReferenceFrame` shows them, one call per stored time step.
 
     Along periodic axes x is left out: no equation here depends on the position, and a network that cannot see it
     commutes with translations exactly. Along other axes the cell centre, scaled to [-1, 1], is one more input channel.
@@ -33,11 +35,8 @@ class FourierOperator(nn.Module):
         modes: Fourier frequencies kept along each axis, 0..modes-1 (PDEBench's count, not neuraloperator's `n_modes`).
         width: hidden channels.
         layers: Fourier layers.
-        mean, std: statistics of the physical fields per channel; kept with the weights.
+        frame: frame of reference of the fields; in the comoving one they have no mean, and none is predicted.
     """
-
-    mean: Tensor
-    std: Tensor
 
     def __init__(
         self,
@@ -47,8 +46,7 @@ class FourierOperator(nn.Module):
         modes: int,
         width: int,
         layers: int,
-        mean: Sequence[float],
-        std: Sequence[float],
+        frame: Frame = "laboratory",
     ) -> None:
         super().__init__()
         from neuralop.models import FNO
@@ -60,9 +58,9 @@ class FourierOperator(nn.Module):
             "modes": modes,
             "width": width,
             "layers": layers,
-            "mean": list(mean),
-            "std": list(std),
+            "frame": frame,
         }
+        self.frame: Frame = frame
         self.open_axes = [axis for axis, wraps in enumerate(periodic) if not wraps]
         rank = len(periodic)
         # neuraloperator counts positive and negative frequencies, and keeps n // 2 + 1 of them along the last axis.
@@ -75,13 +73,11 @@ class FourierOperator(nn.Module):
             n_layers=layers,
             positional_embedding=None,
         )
-        shape = (-1, *[1] * rank)
-        self.register_buffer("mean", torch.tensor(list(mean)).reshape(shape))
-        self.register_buffer("std", torch.tensor(list(std)).reshape(shape))
 
     def forward(self, u: Tensor, coefficients: Tensor) -> Tensor:
-        """Advance normalised fields by one time step: (B, C, *space), (B, P) -> (B, C, *space)."""
-        return u + self.network(torch.cat([u, *self._context(u, coefficients)], dim=1))
+        """Advance fields by one time step: (B, C, *space), (B, P) -> (B, C, *space)."""
+        advanced = u + self.network(torch.cat([u, *self._context(u, coefficients)], dim=1))
+        return advanced if self.frame == "laboratory" else advanced - advanced.mean(dim=-1, keepdim=True)
 
     def _context(self, u: Tensor, coefficients: Tensor) -> list[Tensor]:
         space = u.shape[2:]
@@ -101,15 +97,9 @@ class FourierOperator(nn.Module):
         state.pop("_metadata", None)
         return state
 
-    def normalize(self, u: Tensor) -> Tensor:
-        return (u - self.mean) / self.std
-
-    def denormalize(self, u: Tensor) -> Tensor:
-        return u * self.std + self.mean
-
-    def forecaster(self) -> FnoForecaster:
+    def forecaster(self, metadata: FieldMetadata) -> FnoForecaster:
         """Return the free-running forecaster in physical units; it starts from the last given frame."""
-        return FnoForecaster(self)
+        return FnoForecaster(self, ReferenceFrame(self.frame, metadata))
 
 
 class FnoForecaster:
@@ -117,20 +107,23 @@ class FnoForecaster:
 
     evaluations_per_step = 1
 
-    def __init__(self, model: FourierOperator) -> None:
-        self.model = model
+    def __init__(self, model: FourierOperator, frame: ReferenceFrame) -> None:
+        self.model, self.frame = model, frame
 
     @torch.no_grad()
     def __call__(self, given: Tensor, num_steps: int, coefficients: Tensor) -> Tensor:
-        u = self.model.normalize(given[:, -1])
+        observer = self.frame.observer(given[:, -1])
+        u = observer.see(given[:, -1:])[:, 0]
         frames = []
         for _ in range(num_steps):
             u = self.model(u, coefficients)
             frames.append(u)
-        return self.model.denormalize(torch.stack(frames, dim=1))
+        return observer.restore(torch.stack(frames, dim=1), first=1)
 
 
-def fno_of_size(num_parameters: int, modes: int, layers: int, metadata: FieldMetadata) -> FourierOperator:
+def fno_of_size(
+    num_parameters: int, modes: int, layers: int, metadata: FieldMetadata, frame: Frame = "laboratory"
+) -> FourierOperator:
     """Build the `FourierOperator` whose number of real parameters comes nearest to `num_parameters`.
 
     Modes and layers are given; the width is chosen. The size grows with the width, so bisection finds it.
@@ -150,8 +143,7 @@ def fno_of_size(num_parameters: int, modes: int, layers: int, metadata: FieldMet
         "periodic": grid.periodic,
         "modes": modes,
         "layers": layers,
-        "mean": metadata.normalization.mean,
-        "std": metadata.normalization.std,
+        "frame": frame,
     }
 
     def size(width: int) -> int:

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from ups.models.pde_transformer import PdeTransformer
+from ups.models.token_network import TokenNetwork
 
-BACKBONES: dict[str, type[nn.Module]] = {"pde_transformer": PdeTransformer}
+BACKBONES: dict[str, type[nn.Module]] = {"pde_transformer": PdeTransformer, "token_convolution": TokenNetwork}
 
 
 class LatentOperator(nn.Module):
@@ -21,14 +22,24 @@ class LatentOperator(nn.Module):
         num_coefficients: number P of PDE coefficients.
         dt: time between two frames, in the data's time unit; the operator was trained for this step.
         backbone: name and arguments of the network f.
+        reencode: whether, in a rollout, every step but the first starts from the encoding of the decoded field. The
+            operator does not do that itself: it knows no codec.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, tokens: int, dim: int, num_coefficients: int, dt: float, backbone: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        tokens: int,
+        dim: int,
+        num_coefficients: int,
+        dt: float,
+        backbone: dict[str, Any],
+        reencode: bool = False,
+    ) -> None:
         super().__init__()
-        self.dt = dt
+        self.dt, self.reencode = dt, reencode
         arguments = dict(backbone)
         network = BACKBONES[arguments.pop("name")]
         self.network = network(tokens=tokens, dim=dim, num_conditions=1 + num_coefficients, **arguments)

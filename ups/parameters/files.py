@@ -127,7 +127,7 @@ def _restrict(model: type[BaseModel], raw: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _explain(model: type[BaseModel], raw: Mapping[str, Any], entry: Any, origin: Callable[[str], str] | None) -> str:
-    location = [str(part) for part in entry["loc"]]
+    location = _without_tags(model, [str(part) for part in entry["loc"]])
     key = ".".join(location)
     value = entry.get("input")
     source = f" (set in {origin(key)})" if origin and key else ""
@@ -147,6 +147,21 @@ def _explain(model: type[BaseModel], raw: Mapping[str, Any], entry: Any, origin:
         near = difflib.get_close_matches(value, options, n=1, cutoff=0.4)
         hint = f" Did you mean '{near[0]}'?" if near else ""
     return f"{where}{shown}{source}: {reason}.{hint}"
+
+
+def _without_tags(model: type[BaseModel], location: list[str]) -> list[str]:
+    """Drop the names by which pydantic says which kind of a section it looked at: they are no keys of the file."""
+    kept: list[str] = []
+    current: list[type[BaseModel]] = [model]
+    for part in location:
+        if len(current) > 1:
+            tagged = [kind for kind in current if part in typing.get_args(kind.model_fields["name"].annotation)]
+            if tagged:
+                current = tagged
+                continue
+        kept.append(part)
+        current = sections_under(current, part)
+    return kept
 
 
 def _nearest_key(model: type[BaseModel], location: list[str]) -> str:

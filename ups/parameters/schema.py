@@ -40,10 +40,11 @@ class Parameters(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        levels = 2 ** (len(self.train_operator.model.depths) - 1)
-        if self.latent.tokens % levels:
+        model = self.train_operator.model
+        if self.latent.tokens % model.token_multiple:
+            depths = list(getattr(model, "depths", []))
             raise ValueError(
-                f"latent.tokens = {self.latent.tokens} must be divisible by {levels}: every level but the last of "
-                f"train_operator.model.depths = {list(self.train_operator.model.depths)} merges pairs of tokens"
+                f"latent.tokens = {self.latent.tokens} must be divisible by {model.token_multiple}: every level but "
+                f"the last of train_operator.model.depths = {depths} merges pairs of tokens"
             )
         return self

@@ -36,12 +36,16 @@ class Optimization(Section):
     An *epoch* is the interval at which validation runs, a checkpoint is written and a line is logged. It counts
     `updates_per_epoch` updates, so a recipe keeps its number of updates on a data set of any size; with null it is
     one pass over the training samples.
+
+    `optimizer`: `adamw`, or `muon`, which orthogonalises the updates of matrices and leaves all other weights to AdamW.
+    Its steps are scaled to AdamW's usual size, so learning rate and weight decay mean the same for both.
     """
 
     epochs: NonNegative
     updates_per_epoch: Positive | None
     pairs_per_update: Positive
     micro_batches: Positive = 1
+    optimizer: Literal["adamw", "muon"] = "adamw"
     learning_rate: PositiveFloat
     min_learning_rate: NonNegativeFloat = 0.0
     schedule: Literal["none", "cosine"] = "none"

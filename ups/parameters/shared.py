@@ -8,6 +8,9 @@ from ups.parameters.section import NonNegative, PartialSection, Positive, Positi
 
 Equation = Literal["burgers", "advection"]
 
+# Who looks at a field: an observer at rest, or one who moves with the field's mean (Galilean symmetry of Burgers).
+Frame = Literal["laboratory", "comoving"]
+
 # The coefficients each equation needs, in the order in which models see them.
 COEFFICIENTS: dict[str, tuple[str, ...]] = {
     "burgers": ("viscosity",),
@@ -65,10 +68,15 @@ class DataLocation(PartialSection):
 
 
 class Latent(Section):
-    """The latent space: `tokens` tokens of `dim` numbers each."""
+    """The latent space: `tokens` tokens of `dim` numbers each.
+
+    `frame` is the frame of reference in which fields are encoded, for every stage that works on latents. `comoving`:
+    without their mean and in coordinates that move with it; forecasts are carried back and get their mean back exactly.
+    """
 
     tokens: Positive
     dim: Positive
+    frame: Frame
 
 
 class Compute(Section):

@@ -11,8 +11,8 @@ class Simulate(Section):
     """The data set that is made when `data.path` is the stage's own file.
 
     Attributes:
-        seed: of the initial conditions. Apart from the seed of the training, so that several training seeds are compared
-            on the same data, as they are with a data file.
+        seed: of the initial conditions. Apart from the seed of the training, so that several training seeds are
+            compared on the same data, as they are with a data file.
         samples: trajectories.
         points: stored grid points, at cell centres.
         frames: stored frames, from t = 0 to `task.final_time`.

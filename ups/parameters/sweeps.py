@@ -53,5 +53,7 @@ def parse_seeds(text: str) -> tuple[int, ...]:
         first, dash, last = part.strip().partition("-")
         if not first.isdecimal() or (dash and not last.isdecimal()):
             raise ParameterError(f"--seeds {text}: expected whole numbers such as 0,1,2 or a range such as 0-5.")
+        if int(last or first) < int(first):
+            raise ParameterError(f"--seeds {text}: '{part}' runs backwards. Write {last}-{first}.")
         found.extend(range(int(first), int(last or first) + 1))
     return tuple(dict.fromkeys(found))

@@ -24,6 +24,11 @@ class PdeTransformer(Section):
     dropout: Fraction
     stem: Positive
 
+    @property
+    def token_multiple(self) -> int:
+        """What the number of tokens has to be a multiple of: every level but the last merges pairs of tokens."""
+        return int(2 ** (len(self.depths) - 1))
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.stem % 2 == 0:
@@ -41,25 +46,63 @@ class PdeTransformer(Section):
         return self
 
 
+class TokenConvolutionModel(Section):
+    """`blocks` residual convolutions over `kernel` neighbouring tokens, `hidden` wide, without normalisation layers."""
+
+    name: Literal["token_convolution"]
+    hidden: Positive
+    blocks: Positive
+    kernel: Positive
+
+    @property
+    def token_multiple(self) -> int:
+        return 1
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.kernel % 2 == 0:
+            raise ValueError(f"kernel = {self.kernel} must be odd, so that a token sits in its middle")
+        return self
+
+
+Backbone = Annotated[PdeTransformer | TokenConvolutionModel, Field(discriminator="name")]
+
+
 class Curriculum(Section):
-    """Length of the training rollouts: 1 step at first, `max_steps` from `ramp` (share of all updates) on."""
+    """Length and starts of the training rollouts.
+
+    1 step at first, `max_steps` from `ramp` (share of all updates) on. A start frame is drawn as the share
+    x^(1 + early_starts) of the trajectory, x uniform: 0 draws all frames alike, 1 the first quarter half of the time.
+    """
 
     max_steps: Positive
     ramp: Fraction
+    early_starts: NonNegativeFloat
 
 
 class OperatorLosses(Section):
-    """Weights of the loss terms; each is logged unweighted on its own."""
+    """Weights of the loss terms; each is logged unweighted on its own.
+
+    `forward`, `spectral` and `relative` compare latents; `decoded` compares decoded fields with the true ones, as the
+    square of the nRMSE.
+    """
 
     forward: NonNegativeFloat
     spectral: NonNegativeFloat
     relative: NonNegativeFloat
+    decoded: NonNegativeFloat
 
 
 class TrainOperator(Section):
-    """The latent operator: architecture, losses, training."""
+    """The latent operator: architecture, losses, training.
 
-    model: PdeTransformer
+    With `reencode` every step of a rollout, in training and after it, starts from what the encoder makes of the decoded
+    field: a latent space that is larger than the field has directions of which no decoded field tells, and errors in
+    them grow unseen.
+    """
+
+    model: Backbone
+    reencode: bool
     rollout: Curriculum
     losses: OperatorLosses
     optimization: Optimization

@@ -7,25 +7,26 @@ import hashlib
 import json
 import math
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ups.errors import ArtifactError
+from ups.errors import ArtifactError, UpsError
 from ups.parameters import selection
 from ups.parameters.files import BASE, read_yaml
 from ups.parameters.flat import differences, flatten
 from ups.parameters.overlay import complete, read_variant, resolve
+from ups.pipeline import snapshot
 from ups.pipeline.lock import DVC_LOCK, Stages, file_hashes, fingerprint
 from ups.pipeline.stages import DVC_YAML, stage_names
-from ups.tracking import Point, Run, metric_key
+from ups.tracking import Point, Run, Weights, metric_key
 
 if TYPE_CHECKING:
     from ups.pipeline.results import Result
 
 ARTIFACTS = Path("artifacts")
-FIGURES, TABLES, WEIGHTS = "figures/*.png", "*.csv", "*.safetensors"
+FIGURES, TABLES, WEIGHTS = "figures/*.png", "*.csv", "model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,9 @@ class Origin:
         root: the folder that holds `artifacts/`, `dvc.lock` and `params/base.yaml`.
         variant, preset: what was run.
         varied: what the variant changes against its parent, by dotted key.
-        commit: the git commit of the code.
-        dirty: whether the code was changed since.
+        commit: the git commit that the code is based on.
+        snapshot: the commit of code and parameters exactly as they were, kept under `refs/ups/` if no branch has it.
+        dirty: whether the code was changed against `commit`.
         sweep: name of the sweep, if any.
     """
 
@@ -46,6 +48,7 @@ class Origin:
     preset: str
     varied: Mapping[str, Any]
     commit: str
+    snapshot: str
     dirty: bool
     sweep: str | None = None
 
@@ -55,14 +58,19 @@ def working_tree() -> Origin:
     chosen = selection.current()
     variant = (chosen.variant if chosen else None) or "base"
     preset = chosen.preset if chosen else "default"
-    dirty = bool(_git("status", "--porcelain"))
-    return Origin(Path(), variant, preset, varied(variant), _git("rev-parse", "HEAD"), dirty)
+    try:
+        exact = snapshot.take(Path.cwd())
+    except UpsError:
+        exact = "unknown"  # results in a folder without git are results too; they cannot be reproduced by their id
+    commit = _git("rev-parse", "HEAD")
+    return Origin(Path(), variant, preset, varied(variant), commit, exact, dirty=exact != commit)
 
 
 def of_results(folder: Path, result: Result) -> Origin:
-    """Return where and what the results of a sweep are; their commit is the snapshot that they were run from."""
-    commit = result.snapshot or _git("rev-parse", "HEAD")
-    return Origin(folder, result.variant, result.preset, result.varies, commit, dirty=False, sweep=result.sweep)
+    """Return where and what the results of a sweep are."""
+    commit = _git("merge-base", result.snapshot, "HEAD")
+    dirty = _git("rev-parse", f"{result.snapshot}^") != commit  # between them lies the snapshot of the working tree
+    return Origin(folder, result.variant, result.preset, result.varies, commit, result.snapshot, dirty, result.sweep)
 
 
 def collect(stages: Stages, origin: Origin) -> Run:
@@ -79,7 +87,7 @@ def collect(stages: Stages, origin: Origin) -> Run:
     finished = max(record["started"] + record["seconds"] for record in records.values())
     return Run(
         experiment=params["task"]["name"],
-        name=f"{origin.variant}-seed{params['seed']}",
+        name=run_name(origin.variant, params["seed"], origin.preset),
         fingerprint=fingerprint(stages),
         started=started,
         finished=finished,
@@ -88,11 +96,17 @@ def collect(stages: Stages, origin: Origin) -> Run:
         points=[point for name in names for point in _points(artifacts / name, records[name])],
         files=list(_files(origin.root, names)),
         documents={
-            "checkpoints.json": list(_checkpoints(origin.root, names, file_hashes(stages))),
             "provenance.json": records,
             "parameters.json": params,
         },
+        outputs={name: _output(stages[name]) for name in names},
+        weights=list(_weights(origin.root, names, file_hashes(stages))),
     )
+
+
+def _output(stage: Mapping[str, Any]) -> str:
+    """Return what identifies the output of a stage: two runs have it in common if one execution made it for both."""
+    return " ".join(f"{out['md5']}" for out in stage["outs"])
 
 
 def _points(folder: Path, record: Mapping[str, Any]) -> Iterator[Point]:
@@ -105,18 +119,35 @@ def _points(folder: Path, record: Mapping[str, Any]) -> Iterator[Point]:
             rows = list(csv.DictReader(file))
         for count, row in enumerate(rows, 1):
             # The history holds no clock: epochs are spread evenly over the stage's time.
-            timestamp = record["started"] + record["seconds"] * count / len(rows)
-            for column, text in row.items():
-                value = _number(text)
-                if column != "epoch" and value is not None:
-                    key = metric_key(stage, column)
-                    curves.add(key)
-                    yield Point(key, int(float(row["epoch"])), value, timestamp)
+            points = list(epoch_points(stage, row, record["started"] + record["seconds"] * count / len(rows)))
+            curves |= {point.key for point in points}
+            yield from points
     for path, value in _leaves(_json(folder / "metrics.json")):
-        number = _number(value)
-        if number is not None:
+        final = number(value)
+        if final is not None:
             key = _final_key(stage, path)
-            yield Point(f"{key}/final" if key in curves else key, 0, number, finished)
+            yield Point(f"{key}/final" if key in curves else key, 0, final, finished)
+
+
+def final_metrics(artifacts: Path, names: Iterable[str]) -> dict[str, float]:
+    """Return what MLflow shows of the stages in a folder of artifacts: every key with its last value."""
+    folders = [artifacts / name for name in names]
+    points = [point for folder in folders for point in _points(folder, _json(folder / "provenance.json"))]
+    return {point.key: point.value for point in sorted(points, key=lambda point: point.step)}
+
+
+def epoch_points(stage: str, row: Mapping[str, str], timestamp: float) -> Iterator[Point]:
+    """Yield the points of one epoch's row of a `history.csv`."""
+    epoch = number(row.get("epoch"))
+    for column, text in row.items():
+        value = number(text)
+        if epoch is not None and column != "epoch" and value is not None:
+            yield Point(metric_key(stage, column), int(epoch), value, timestamp)
+
+
+def run_name(variant: str, seed: int, preset: str) -> str:
+    """Return the name of an MLflow run; the default preset is not mentioned."""
+    return f"{variant}-seed{seed}" + (f"-{preset}" if preset != selection.DEFAULT_PRESET else "")
 
 
 def _leaves(nested: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -136,15 +167,15 @@ def _final_key(stage: str, path: tuple[str, ...]) -> str:
     return metric_key(stage, *path)
 
 
-def _number(value: Any) -> float | None:
+def number(value: Any) -> float | None:
     """Return a finite number; None for text that is none, for verdicts and for lists."""
     if isinstance(value, bool):
         return None
     try:
-        number = float(value)
+        found = float(value)
     except (TypeError, ValueError):
         return None
-    return number if math.isfinite(number) else None
+    return found if math.isfinite(found) else None
 
 
 def _files(root: Path, names: list[str]) -> Iterator[tuple[Path, str]]:
@@ -156,13 +187,14 @@ def _files(root: Path, names: list[str]) -> Iterator[tuple[Path, str]]:
         yield root / path, "pipeline"
 
 
-def _checkpoints(root: Path, names: list[str], hashes: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-    """Name every file of weights by path, md5 and size; the bytes stay in DVC's cache."""
+def _weights(root: Path, names: list[str], hashes: Mapping[str, str]) -> Iterator[Weights]:
+    """Name the weights of each stage that trained a model; a skipped stage's are empty."""
     for name in names:
-        for path in sorted((root / ARTIFACTS / name).rglob(WEIGHTS)):
-            place = path.relative_to(root).as_posix()
-            md5 = hashes.get(place) or hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
-            yield {"stage": name, "path": place, "md5": md5, "bytes": path.stat().st_size}
+        file = root / ARTIFACTS / name / WEIGHTS
+        if file.is_file() and (size := file.stat().st_size):
+            path = file.relative_to(root).as_posix()
+            md5 = hashes.get(path) or hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest()
+            yield Weights(name, file, path, md5, size)
 
 
 def varied(variant: str) -> dict[str, Any]:
@@ -187,6 +219,7 @@ def _tags(params: Mapping[str, Any], origin: Origin, records: Mapping[str, Any],
         "seed": str(params["seed"]),
         "git_commit": origin.commit,
         "git_dirty": str(origin.dirty).lower(),
+        "snapshot": origin.snapshot,
         "mlflow.source.git.commit": origin.commit,
         "data_path": params["data"]["path"],
         "data_md5": file_hashes(stages).get(params["data"]["path"], "unknown"),

@@ -12,6 +12,7 @@ pinned version; the tests compare every one of them with what that DVC itself wr
 from __future__ import annotations
 
 import configparser
+import contextlib
 import errno
 import fcntl
 import hashlib
@@ -27,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from ups.errors import ArtifactError, UpsError
+from ups.pipeline import atomic
 
 DVC_VERSION = "3.67.1"
 Entry = dict[str, Any]  # of a dependency or output: {path, hash: "md5", md5, size, nfiles (folders), isexec (if so)}
@@ -59,7 +61,7 @@ class Store:
         Args:
             record: of the run; its outputs need only their paths.
 
-        Returns: None if there is none, or if any of its objects is gone.
+        Returns: None if there is none, or if any of its objects is gone. Runs that cannot be read are removed.
         """
         folder = self._run_folder(run_key(record))
         try:
@@ -67,10 +69,13 @@ class Store:
                 runs = [(entry.stat().st_mtime_ns, entry.path) for entry in entries if not entry.name.endswith(".tmp")]
         except FileNotFoundError:
             return None
-        if not runs:
-            return None
-        outs = _read_outs(Path(max(runs)[1]))
-        return outs if outs and all(self.has(out) for out in outs) else None
+        for _, path in sorted(runs, reverse=True):
+            outs = _read_outs(Path(path))
+            if outs:
+                return outs if all(self.has(out) for out in outs) else None
+            with contextlib.suppress(OSError):  # as DVC does; on a read-only disk it is passed over
+                os.unlink(path)
+        return None
 
     def has(self, entry: Mapping[str, Any]) -> bool:
         """Return whether the content of an output is here; its bytes are not read."""
@@ -149,7 +154,7 @@ class Store:
     def save(self, record: Mapping[str, Any]) -> None:
         """Add a run to the run-cache; where it was known already, it becomes the newest of its key."""
         path = self._run_folder(run_key(record)) / _hash(record)
-        _write(path, dump_yaml(record))
+        atomic.write_text(path, dump_yaml(record))
 
     def _add_file(self, file: Path) -> str:
         temporary = self._temporary()
@@ -262,7 +267,9 @@ def folder_entry(path: str, items: Sequence[Mapping[str, str]], size: int) -> En
 
 def write_lock(records: Mapping[str, Mapping[str, Any]], path: Path) -> None:
     """Write a `dvc.lock` that says the stages are as in `records`."""
-    _write(path, dump_yaml({"schema": "2.0", "stages": {name: dict(record) for name, record in records.items()}}))
+    atomic.write_text(
+        path, dump_yaml({"schema": "2.0", "stages": {name: dict(record) for name, record in records.items()}})
+    )
 
 
 def dump_yaml(content: Mapping[str, Any]) -> str:
@@ -306,16 +313,20 @@ def copy(source: Path, target: Path) -> None:
 
 
 def _read_outs(path: Path) -> list[Entry]:
-    """Return the outputs of a run. They stand last in its file; parsing all of it would take ten times longer."""
+    """Return the outputs of a run; none if it cannot be read.
+
+    They stand last in its file; parsing all of it would take ten times longer.
+    """
     import yaml
 
-    text = path.read_text(encoding="utf-8")
-    start = text.rfind("\nouts:\n")
     try:
+        text = path.read_text(encoding="utf-8")
+        start = text.rfind("\nouts:\n")
         content = yaml.load(text[start:], Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-        return [dict(out) for out in content["outs"]] if start >= 0 else []
+        outs = [dict(out) for out in content["outs"]] if start >= 0 else []
     except (yaml.YAMLError, TypeError, KeyError, ValueError):
-        return []  # DVC drops unreadable runs too
+        return []
+    return outs if all(isinstance(out.get(key), str) for out in outs for key in ("path", "md5")) else []
 
 
 def _with_flags(entry: Entry, path: Path) -> Entry:
@@ -338,16 +349,6 @@ def _without_sizes(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _without_sizes(item) for key, item in value.items() if key not in _NOT_IN_KEY}
     return [_without_sizes(item) for item in value] if isinstance(value, list) else value
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
-    try:
-        fresh.write_text(text, encoding="utf-8")
-        os.replace(fresh, path)
-    finally:
-        fresh.unlink(missing_ok=True)
 
 
 def _remove(path: Path) -> None:

@@ -11,6 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from ups.errors import UpsError
+from ups.pipeline import guard
 from ups.pipeline.lock import DVC_LOCK, read_lock
 
 
@@ -32,7 +33,7 @@ def reproduce(targets: Sequence[str] = ()) -> None:
     Raises:
         StageFailed: if it fails; the outputs that DVC removed before it ran the failing stage are back.
     """
-    code = _wait(subprocess.Popen(_dvc("repro", *targets), env=environment()))
+    code = _wait(subprocess.Popen(dvc_command("repro", *targets), env=environment()))
     if code:
         restored = restore_missing()
         kept = f"Earlier results are back: {', '.join(restored)}." if restored else "Earlier results are as they were."
@@ -50,7 +51,7 @@ def run_stage(name: str, echo: Callable[[str], None] = print) -> Outcome:
         StageFailed: with the last lines of its output; earlier outputs of the stage are back.
     """
     process = subprocess.Popen(
-        _dvc("repro", "--single-item", name),
+        dvc_command("repro", "--single-item", name),
         env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -85,7 +86,7 @@ def restore_missing() -> list[str]:
     outs = [entry["path"] for stage in read_lock().values() for entry in stage.get("outs", [])]
     missing = [path for path in outs if not Path(path).exists()]
     if missing:
-        _wait(subprocess.Popen(_dvc("checkout", "--quiet", *missing), env=environment()))
+        _wait(subprocess.Popen(dvc_command("checkout", "--quiet", *missing), env=environment()))
     return [path for path in missing if Path(path).exists()]
 
 
@@ -99,8 +100,9 @@ def _outcome(line: str, name: str) -> Outcome | None:
     return None
 
 
-def _dvc(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "dvc", *arguments]
+def dvc_command(*arguments: str) -> list[str]:
+    """Return the command that runs this environment's DVC, ending with this process."""
+    return guard.guarded([sys.executable, "-m", "dvc", *arguments])
 
 
 def environment() -> dict[str, str]:
@@ -110,7 +112,7 @@ def environment() -> dict[str, str]:
 
 
 def _wait(process: subprocess.Popen[str] | subprocess.Popen[bytes]) -> int:
-    """Wait for a process of this terminal: Ctrl-C reaches it too, and what it leaves is put in order after it."""
+    """Wait for a guarded process: Ctrl-C reaches its guard too, and what it leaves is put in order after it."""
     try:
         before = signal.signal(signal.SIGINT, lambda *_: None)
     except ValueError:  # not the main thread, which alone receives signals

@@ -17,6 +17,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from ups.pipeline import atomic
+
 LOG = Path(".ups/executions.jsonl")
 DESCRIPTIONS = Path(".ups/descriptions")
 # What a result may depend on beside what DVC tracks; the same packages as in `provenance.json`.
@@ -61,15 +63,16 @@ class Execution:
 
 def append(execution: Execution, description: Mapping[str, Any]) -> None:
     """Add a line to the log; lines of simultaneous writers do not mix."""
-    DESCRIPTIONS.mkdir(parents=True, exist_ok=True)
     path = DESCRIPTIONS / f"{execution.fingerprint}.json"
     if not path.exists():
-        fresh = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        fresh.write_text(json.dumps(description), encoding="utf-8")
-        os.replace(fresh, path)
+        atomic.write_text(path, json.dumps(description))
     line = json.dumps(asdict(execution)).encode() + b"\n"
-    with LOG.open("ab") as file:
+    with LOG.open("a+b") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
+        if file.seek(0, os.SEEK_END):
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                line = b"\n" + line  # a full disk cut the last line short; it must not spoil this one
         file.write(line)
 
 

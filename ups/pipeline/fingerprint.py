@@ -10,14 +10,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ups.errors import ArtifactError
-from ups.pipeline import dvc_store
+from ups.pipeline import atomic, dvc_store
 from ups.pipeline.dvc_store import Entry
 from ups.pipeline.graph import Step
 
@@ -77,10 +76,7 @@ class Sources:
 
     def _remember(self) -> None:
         with contextlib.suppress(OSError):  # a read-only project is hashed again next time
-            HASHES.parent.mkdir(exist_ok=True)
-            fresh = HASHES.with_name(f".{HASHES.name}.{os.getpid()}.tmp")
-            fresh.write_text(json.dumps(self._known), encoding="utf-8")
-            os.replace(fresh, HASHES)
+            atomic.write_text(HASHES, json.dumps(self._known))
 
 
 def describe(step: Step, sources: Sources, upstream: Mapping[str, str]) -> dict[str, Any]:

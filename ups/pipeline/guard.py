@@ -4,6 +4,8 @@
 
 The command runs in a process group of its own. When the driver dies, or on SIGTERM, SIGINT or SIGHUP, the group is
 asked to end (SIGTERM) and killed after a grace period. What the command leaves running in its group is killed too.
+A driver that dies may leave MLflow runs open: the last act of a guard that was told to stop is to start what closes
+them, in the project's folder UPS_PROJECT_ROOT.
 The exit code is the command's; 128 + number if a signal ended it. Linux only, like `prctl`; no imports of this project,
 because it starts once per stage.
 """
@@ -19,6 +21,11 @@ GRACE_S = float(os.environ.get("UPS_GRACE_S", "10"))
 _PR_SET_PDEATHSIG = 1
 _STOP = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 _WATCHED = {*_STOP, signal.SIGCHLD}
+
+
+def guarded(command: list[str]) -> list[str]:
+    """Return the command line that runs a command under a guard which ends it when this process ends."""
+    return [sys.executable, "-I", "-S", __file__, str(os.getpid()), *command]
 
 
 def main() -> int:
@@ -50,8 +57,21 @@ def main() -> int:
         if ended:
             break
     _signal_group(child, signal.SIGKILL)
+    if deadline is not None:
+        _repair(os.environ.get("UPS_PROJECT_ROOT", ""))
     code = os.waitstatus_to_exitcode(status)
     return code if code >= 0 else 128 - code
+
+
+def _repair(root: str) -> None:
+    """Start what waits for the driver's end and closes the runs it leaves; it holds none of this process's locks."""
+    with contextlib.suppress(OSError):
+        if os.listdir(os.path.join(root, ".ups", "tracking")):
+            import subprocess  # not above: it would cost every stage's start 10 ms
+
+            command = [sys.executable, "-m", "ups.pipeline.repair"]
+            null = subprocess.DEVNULL
+            subprocess.Popen(command, cwd=root, stdin=null, stdout=null, stderr=null, start_new_session=True)
 
 
 def _signal_group(child: int, number: int) -> None:

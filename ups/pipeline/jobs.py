@@ -6,11 +6,15 @@ import copy
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from ups.parameters import selection
+from ups.parameters.files import BASE, read_yaml
 from ups.parameters.overlay import complete
 from ups.parameters.selection import Selection
+from ups.parameters.sweeps import parse_seeds, read_sweep
+from ups.pipeline import stages
 
 BASE_NAME = "base"
 
@@ -34,9 +38,12 @@ class Job:
     @property
     def name(self) -> str:
         """Return the name of its workspace and of its results."""
-        chosen = self.selection
-        preset = None if chosen.preset == selection.DEFAULT_PRESET else chosen.preset
-        return ".".join(part for part in (f"{self.variant}-{self.seed}", preset, chosen.task) if part)
+        return f"{self.variant}-{self.seed}{job_suffix(self.selection.preset, self.selection.task)}"
+
+
+def job_suffix(preset: str, task: str | None) -> str:
+    """Return what a job's name says of a preset and a task: nothing of the default ones."""
+    return "".join(f".{part}" for part in (preset if preset != selection.DEFAULT_PRESET else None, task) if part)
 
 
 def resolve(
@@ -52,22 +59,63 @@ def resolve(
     Raises:
         ParameterError: as `ups.parameters.overlay.resolve`.
     """
+    if not variants:
+        return _in_use(seeds, preset, task)
     original = selection.original_base()
     chosen = [Selection(None if name == BASE_NAME else name, task, preset) for name in dict.fromkeys(variants)]
-    if not variants:
-        in_use = selection.current() or Selection()
-        changes: dict[str, Any] = {"task": task} if task else {}
-        if preset != selection.DEFAULT_PRESET:
-            changes["preset"] = preset
-        chosen = [replace(in_use, **changes)]
     jobs = []
     for one in chosen:
-        content = selection.content(one, original)
-        for seed in seeds or (int(content["seed"]),):
-            # The seed is the topmost overlay: it changes this one value.
-            raw = copy.deepcopy(content) | {"seed": seed}
-            jobs.append(Job(one.variant or BASE_NAME, seed, replace(one, seed=seed), raw))
+        jobs += _with_seeds(one, selection.content(one, original), seeds)
     return jobs
+
+
+def _in_use(seeds: Sequence[int], preset: str, task: str | None) -> list[Job]:
+    """Return the parameters in use: what stands in `params/base.yaml` is what `dvc repro` runs, edits included."""
+    chosen = selection.current() or Selection()
+    if preset != selection.DEFAULT_PRESET or task:
+        changes: dict[str, Any] = {"task": task or chosen.task}
+        if preset != selection.DEFAULT_PRESET:
+            changes["preset"] = preset
+        chosen = replace(chosen, **changes)
+        return _with_seeds(chosen, selection.content(chosen), seeds)
+    content = read_yaml(BASE)
+    complete(content)
+    return _with_seeds(chosen, content, seeds)
+
+
+def _with_seeds(chosen: Selection, content: Mapping[str, Any], seeds: Sequence[int]) -> list[Job]:
+    jobs = []
+    for seed in seeds or (int(content["seed"]),):
+        # The seed is the topmost overlay: it changes this one value.
+        raw = {**copy.deepcopy(dict(content)), "seed": seed}
+        jobs.append(Job(chosen.variant or BASE_NAME, seed, replace(chosen, seed=seed), raw))
+    return jobs
+
+
+def choose(
+    variants: Sequence[str] | None = None,
+    sweep: str | None = None,
+    seeds: str | Sequence[int] | None = None,
+    preset: str = selection.DEFAULT_PRESET,
+    task: str | None = None,
+) -> list[Job]:
+    """Return the jobs that the words of a command line or the parameters of a flow stand for.
+
+    Args:
+        variants: names, after those of the sweep.
+        sweep: a file in params/sweeps.
+        seeds: such as `0-5` or [0, 1]; the sweep's or each variant's own by default.
+        preset, task: see `resolve`.
+
+    Raises:
+        UpsError: as `resolve`, or if `dvc.yaml` does not match the stages' modules.
+    """
+    if Path("ups/stages").is_dir():  # a project of other commands has no modules to compare with
+        stages.check()
+    named = read_sweep(sweep) if sweep else None
+    wanted = [*(named.variants if named else ()), *(variants or ())]
+    chosen = parse_seeds(seeds) if isinstance(seeds, str) else seeds
+    return resolve(wanted, chosen or (named.seeds if named else ()), preset, task)
 
 
 def parameters(job: Job) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from ups.errors import UpsError
 
 FOLDER = Path(".ups/locks")
+SWEEP = "sweep"  # held, shared, by every sweep that executes something
 _POLL_S = 0.05
 
 

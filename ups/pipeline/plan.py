@@ -111,6 +111,15 @@ class Plan:
         """Return the time that sharing and the cache save against running every stage of every variant and seed."""
         return round(sum((node.seconds or 0.0) * len(node.jobs) for node in self.nodes) - self.predicted_s, 3)
 
+    def summary(self) -> str:
+        """Return the totals in a sentence."""
+        unknown = sum(node.predicted_s is None for node in self.nodes)
+        took = f"about {duration(self.predicted_s)} on one worker, {duration(self.saved_s)} saved"
+        if unknown:
+            took = f"{unknown} of them have never run, the others take {took}" if unknown < self.executions else ""
+        counts = f"{self.executions} executions instead of {self.naive_executions}, {self.cached} cached"
+        return f"{counts}; {took or 'none of them has ever run, so how long they take is not known'}."
+
     def of(self, job: Job) -> dict[str, Node]:
         """Return the stage executions of one job, by stage."""
         return {node.stage: node for node in self.nodes if job in node.jobs}
@@ -142,6 +151,13 @@ class Plan:
                 for node in self.nodes
             ],
         }
+
+
+def duration(seconds: float) -> str:
+    """Return a time for people."""
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def plan(jobs: Sequence[Job], strict_environment: bool = False) -> Plan:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -32,9 +31,9 @@ class Command:
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", guard.__file__, str(os.getpid()), "/bin/sh", "-c", script],
+                guard.guarded(["/bin/sh", "-c", script]),
                 cwd=folder,
-                env={**environment(), "DVC_ROOT": str(folder), "DVC_STAGE": stage},
+                env={**environment(), "DVC_ROOT": str(folder), "DVC_STAGE": stage, "UPS_PROJECT_ROOT": os.getcwd()},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

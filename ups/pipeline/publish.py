@@ -10,6 +10,7 @@ from ups import tracking
 from ups.pipeline import lock
 
 RECORD = Path(".ups/published.json")
+SURROGATE = Path("artifacts/evaluate/surrogate")
 
 
 def publish() -> tracking.Link:
@@ -28,16 +29,19 @@ def publish() -> tracking.Link:
 
     from ups.pipeline import collect
 
-    link = tracking.log(collect.collect(stages, collect.working_tree()), tracking.store())
+    run = collect.collect(stages, collect.working_tree())
+    link = tracking.log(run, tracking.store())
+    _register(link, Path(), run.experiment)
     _remember(link, fingerprint)
     return link
 
 
-def publish_results(folder: Path) -> tracking.Link:
+def publish_results(folder: Path, live: tracking.LiveRun | None = None) -> tracking.Link:
     """Publish the results of one variant and seed of a sweep, or find the run that already holds them.
 
     Args:
         folder: a folder in `.ups/results/`.
+        live: the run that was opened when its stages began, if any; it is completed and closed.
 
     Raises:
         ArtifactError: if the folder holds no results.
@@ -46,11 +50,13 @@ def publish_results(folder: Path) -> tracking.Link:
     from ups.pipeline import collect, results
 
     result = results.read(folder)
-    known = _known(result.key)
+    known = None if live else _known(result.key)
     if known is not None:
         return known
     stages = lock.read_lock(folder / lock.DVC_LOCK)
-    link = tracking.log(collect.collect(stages, collect.of_results(folder, result)), tracking.store())
+    run = collect.collect(stages, collect.of_results(folder, result))
+    link = live.finish(run) if live else tracking.log(run, tracking.store())
+    _register(link, folder, run.experiment)
     _remember(link, result.key)
     return link
 
@@ -59,10 +65,22 @@ def describe(link: tracking.Link) -> str:
     """Return a sentence on where the run is and how to look at it."""
     verb = "Already published" if link.was_there else "Published"
     if link.store.startswith("http"):
-        place = f"{link.store}/#/experiments/{link.experiment_id}/runs/{link.run_id}"
+        place = page(link, link.store)
     else:
         place = f"look at it with `mlflow ui --backend-store-uri {link.store}`"
     return f"{verb} as MLflow run {link.run_id}: {place}"
+
+
+def page(link: tracking.Link, server: str) -> str:
+    """Return the address of a run's page on an MLflow server."""
+    return f"{server}/#/experiments/{link.experiment_id}/runs/{link.run_id}"
+
+
+def _register(link: tracking.Link, root: Path, name: str) -> None:
+    """Register the surrogate of a run, if it made one, under the task's name."""
+    bundle = root / SURROGATE
+    if bundle.is_dir():
+        tracking.register(link.run_id, bundle, name, link.store)
 
 
 def _known(fingerprint: str) -> tracking.Link | None:

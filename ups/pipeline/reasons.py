@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from ups.parameters.flat import differences
@@ -63,13 +65,21 @@ def _changes(step: Step, before: Mapping[str, Any], now: Mapping[str, Any]) -> l
 
 def _reproduced(step: Step) -> list[dict[str, Any]]:
     """Return what the working tree's `dvc.lock` says about the stage, in the form of a description."""
-    if not lock.DVC_LOCK.is_file():
+    try:
+        info = lock.DVC_LOCK.stat()
+    except FileNotFoundError:
         return []
-    entry = lock.read_lock().get(step.stage)
+    entry = _locked(lock.DVC_LOCK.absolute(), info.st_mtime_ns, info.st_size).get(step.stage)
     if not entry:
         return []
     sources = {dep["path"]: dep.get("md5") for dep in entry.get("deps", []) if dep["path"] not in dict(step.products)}
     return [{"command": entry["cmd"], "params": entry.get("params", {}), "sources": sources, "products": None}]
+
+
+@cache
+def _locked(path: Path, *version: int) -> dict[str, Any]:
+    """Return the stages in `dvc.lock`, read once for all stages of a plan: it takes longer than the rest of it."""
+    return lock.read_lock(path)
 
 
 def _text(value: Any) -> str:

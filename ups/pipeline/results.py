@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from ups.pipeline.workspace import parameter_text
 
 FOLDER = Path(".ups/results")
 _RECORD = "result.json"
+_SWAPS = 5  # attempts; more simultaneous sweeps than that do not end in the same instant
 _VERIFIED_BYTES = 1 << 20  # smaller files are read by people and by reports, and cost nothing to check
 
 
@@ -35,7 +36,7 @@ class Result:
     Attributes:
         variant, seed, preset, task: what was run.
         key: fingerprint of the pipeline, see `ups.pipeline.lock.fingerprint`.
-        snapshot: the git commit of code and parameters; empty if nothing had to run for it.
+        snapshot: the git commit of code and parameters.
         sweep: name of the sweep, if it has one.
         varies: what the variant changes against its parent, by dotted key.
         fingerprints: by stage.
@@ -52,8 +53,14 @@ class Result:
     fingerprints: dict[str, str]
 
 
-def write(made: Plan, job: Job, snapshot: str, sweep: str | None) -> Path:
+def write(made: Plan, job: Job, snapshot: Callable[[], str], sweep: str | None) -> Path:
     """Write the results of a job whose stages are all in the cache; quick if they are there already.
+
+    Args:
+        made: the plan.
+        job: variant and seed.
+        snapshot: makes the git commit of code and parameters.
+        sweep: name of the sweep, if it has one.
 
     Raises:
         CorruptObject: if a small file in the cache does not hold what it should.
@@ -75,7 +82,7 @@ def write(made: Plan, job: Job, snapshot: str, sweep: str | None) -> Path:
         chosen.preset,
         chosen.task,
         key,
-        snapshot,
+        snapshot(),
         sweep,
         collect.varied(job.variant),
         fingerprints,
@@ -112,6 +119,25 @@ def read(folder: Path) -> Result:
         raise ArtifactError(f"{folder} holds no results of a sweep ({error}). Run `ups sweep`.") from None
 
 
+def headline(folder: Path, protocol: str = "pdebench", metric: str = "nrmse") -> dict[str, float]:
+    """Return the mean of one metric for each model that `evaluate` and `evaluate_ttc` measured in a folder of results.
+
+    Models without it, and values that are not finite, are left out.
+    """
+    found: dict[str, float] = {}
+    for stage in ("evaluate", "evaluate_ttc"):
+        try:
+            models = json.loads((folder / "artifacts" / stage / "metrics.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        for model, protocols in models.items():
+            entry = protocols.get(protocol) if isinstance(protocols, dict) else None
+            value = collect.number((entry.get(metric) or {}).get("mean")) if isinstance(entry, dict) else None
+            if value is not None:
+                found[f"ttc {model}" if stage == "evaluate_ttc" else model] = value
+    return found
+
+
 def find(name: str) -> Path:
     """Return the folder of the results with a name such as `golden-42`.
 
@@ -142,13 +168,14 @@ def _complete(made: Plan, nodes: dict[str, Node], folder: Path) -> bool:
 def _swap(fresh: Path, folder: Path) -> None:
     """Put `fresh` in the place of `folder`; whoever comes last wins."""
     old = fresh.with_suffix(".old")
-    for _ in range(5):
+    for attempt in range(_SWAPS):
         try:
             if folder.exists():
                 folder.rename(old)
             fresh.rename(folder)
-            break
+            return
         except OSError:  # a simultaneous sweep did the same in between
-            continue
+            if attempt == _SWAPS - 1:
+                raise
         finally:
             shutil.rmtree(old, ignore_errors=True)

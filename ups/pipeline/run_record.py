@@ -1,6 +1,6 @@
 """What a run was made of: parameters, code, data and environment, from the files that it left in its folder.
 
-A run's folder is a workspace, or the project itself: it holds `params/base.yaml`, `dvc.lock` and
+A run's folder is one of `.ups/results/`, or the project itself: it holds `params/base.yaml`, `dvc.lock` and
 `artifacts/<stage>/provenance.json`. Where the parameter file was edited after the run, `dvc.lock` says what really ran.
 """
 
@@ -17,14 +17,16 @@ from ups.errors import ArtifactError, ParameterError
 from ups.parameters.files import BASE, read_yaml
 from ups.parameters.flat import flatten
 from ups.parameters.overlay import complete
+from ups.parameters.selection import DEFAULT_PRESET
+from ups.pipeline.jobs import job_suffix
 from ups.pipeline.lock import DVC_LOCK
 
-WORKSPACES = Path(".ups/workspaces")
+RESULTS = Path(".ups/results")
 ARTIFACTS = Path("artifacts")
 # Entries of provenance.json that say when a stage ran and what it is called, not where. The code is compared by its
 # hashes: two commits may hold the same, and one commit with changes in the working tree may not.
 _NOT_ENVIRONMENT = frozenset({"stage", "started", "seconds", "git_commit", "git_dirty"})
-_WORKSPACE = re.compile(r"(?P<variant>.+)-(?P<seed>\d+)")
+_RESULTS_OF = re.compile(r"(?P<variant>[^.]+)-(?P<seed>\d+)")
 _SELECTED = re.compile(r"# Selected by `ups params use (?P<name>\S+)")
 
 
@@ -59,18 +61,21 @@ class RunRecord:
     stages: Mapping[str, StageRecord]
 
 
-def find_runs(variants: Iterable[str], root: Path = Path(".")) -> dict[str, dict[int, Path]]:
-    """Return variant -> seed -> folder: the workspaces `<variant>-<seed>`, or the project itself.
+def find_runs(
+    variants: Iterable[str], root: Path = Path("."), preset: str = DEFAULT_PRESET, task: str | None = None
+) -> dict[str, dict[int, Path]]:
+    """Return variant -> seed -> folder: the results of sweeps, or the project itself.
 
-    The project's own run stands in only for a variant without workspaces: beside a sweep it would be one more seed that
+    The project's own run stands in only for a variant without results: beside a sweep it would be one more seed that
     the other variants lack. Parameters that were never selected by `ups params use` go by the name `base`.
     """
     found: dict[str, dict[int, Path]] = {variant: {} for variant in variants}
-    for folder in sorted((root / WORKSPACES).glob("*-*")):
-        match = _WORKSPACE.fullmatch(folder.name)
+    suffix = job_suffix(preset, task)
+    for folder in sorted((root / RESULTS).glob(f"*-*{suffix}")):
+        match = _RESULTS_OF.fullmatch(folder.name.removesuffix(suffix))
         if match and folder.is_dir() and match["variant"] in found:
             found[match["variant"]][int(match["seed"])] = folder
-    if (root / DVC_LOCK).is_file():
+    if (root / DVC_LOCK).is_file() and not suffix:
         selected = _SELECTED.match((root / BASE).read_text(encoding="utf-8"))
         name = selected["name"] if selected else "base"
         if found.get(name) == {}:

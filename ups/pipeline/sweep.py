@@ -10,9 +10,11 @@ import contextlib
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+import traceback
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 
 from ups.errors import ArtifactError, UpsError
@@ -20,7 +22,7 @@ from ups.pipeline import dvc_store, executions, processes, results, snapshot
 from ups.pipeline.dvc_store import CorruptObject
 from ups.pipeline.executions import Execution
 from ups.pipeline.jobs import Job
-from ups.pipeline.locks import Interrupted, Lock
+from ups.pipeline.locks import SWEEP, Interrupted, Lock
 from ups.pipeline.plan import Action, Node, Plan, environment_change, plan
 from ups.pipeline.workspace import Workspace
 
@@ -72,7 +74,18 @@ class Report:
     seconds: float = 0.0
 
 
-Observer = Callable[[Node, State, str], None]
+class Observer:
+    """What follows a sweep. Its methods are called from the sweep's threads, several at a time."""
+
+    def stage(self, node: Node, state: State, message: str) -> None:
+        """Called when a stage starts (RUNNING) and when it is over."""
+
+    def around(self, node: Node, execute: Callable[[], None]) -> None:
+        """Called instead of the execution of a stage, which it has to call."""
+        execute()
+
+    def finished(self, job: Job) -> None:
+        """Called when the results of a variant and seed are there."""
 
 
 class Sweep:
@@ -82,15 +95,17 @@ class Sweep:
         made: the plan.
         workers: how many stages may run at a time.
         name: of the sweep, if it has one.
-        observer: called when a stage's state changes, with a message.
+        observers: follow it.
         report: is filled in.
     """
 
-    def __init__(self, made: Plan, workers: int, name: str | None, observer: Observer, report: Report) -> None:
+    def __init__(
+        self, made: Plan, workers: int, name: str | None, observers: Sequence[Observer], report: Report
+    ) -> None:
         self.plan, self.name, self.report = made, name, report
         self.states = {n: State.CACHED if n.action is Action.CACHED else State.WAITING for n in made.nodes}
         self.corrupt: CorruptObject | None = None
-        self._observer, self._workers = observer, workers
+        self._observers, self._workers = observers, workers
         self._slots = {"cpu": workers, "gpu": max(1, executions.gpu_count())}
         self._not_before: dict[Node, float] = {}
         self._commands: dict[Node, processes.Command] = {}
@@ -109,7 +124,7 @@ class Sweep:
         waiting = sum(state is State.WAITING for state in self.states.values())
         if waiting:
             dvc_store.check_version()
-            self._snapshot = snapshot.take(self._root)
+            self._workspace(self.plan.jobs[0])  # the snapshot is of the tree as it is when the sweep begins
         threads = [threading.Thread(target=self._work, name=f"sweep-{i}") for i in range(min(self._workers, waiting))]
         for thread in threads:
             thread.start()
@@ -132,12 +147,8 @@ class Sweep:
                 state = State.WAITING
             except CorruptObject as error:
                 self.corrupt, state, message = error, State.WAITING, str(error)
-            except UpsError as error:
-                message = str(error)
-            except OSError as error:
-                message = f"{error.strerror or error}: {error.filename or ''}".rstrip(": ")
             except Exception as error:  # noqa: BLE001 - one stage's accident must not end the others
-                message = f"unexpected {type(error).__name__}: {error}"
+                message = _told(error)
             self._over(node, state, message)
 
     def _next(self) -> Node | None:
@@ -173,10 +184,14 @@ class Sweep:
                         self.states[other] = State.SKIPPED
             self._changed.notify_all()
             if state in _OVER:
-                self._observer(node, state, message)
+                self._tell(node, state, message)
         if state in _DONE:
             for job in node.jobs:
                 self._finish(job)
+
+    def _tell(self, node: Node, state: State, message: str) -> None:
+        for observer in self._observers:
+            observer.stage(node, state, message)
 
     def _resource(self, node: Node) -> str:
         return "gpu" if node.step.resource == "gpu" and node.environment.get("device") == "cuda" else "cpu"
@@ -187,16 +202,19 @@ class Sweep:
             with self._changed:
                 if job.name in self.report.finished:
                     return
-                self.report.finished.append(job.name)
+                self.report.finished.append(job.name)  # taken back below if there are no results after all
             try:
-                commit = self._workspaces[job.name].commit if job.name in self._workspaces else ""
-                results.write(self.plan, job, commit, self.name)
+                results.write(self.plan, job, lambda: self._workspace(job).commit, self.name)
             except CorruptObject as error:
                 self.report.finished.remove(job.name)
                 self.corrupt = error
-            except OSError as error:
+                return
+            except Exception as error:  # noqa: BLE001 - as above; a thread that dies here would claim to have finished
                 self.report.finished.remove(job.name)
-                self.report.failures[f"results of {job.name}"] = f"{error.strerror}: {error.filename}"
+                self.report.failures[f"results of {job.name}"] = _told(error)
+                return
+            for observer in self._observers:
+                observer.finished(job)
 
     # -- one stage -------------------------------------------------------------------------------------------------
 
@@ -214,7 +232,10 @@ class Sweep:
                 return State.SHARED
             workspace = self._workspace(node.jobs[0])
             with workspace.in_use(lambda: self._stopping) as in_use:
-                self._execute(node, record, key, workspace, [lock.file, in_use])
+                execute = partial(self._execute, node, record, key, workspace, [lock.file, in_use])
+                for observer in self._observers:
+                    execute = partial(observer.around, node, execute)
+                execute()
             return State.EXECUTED
         finally:
             lock.release()
@@ -236,9 +257,9 @@ class Sweep:
                 self.report.copied += workspace.bring(out)
         workspace.clear(step)
         log = self._root / LOGS / job.name / f"{step.stage}.log"
-        self._observer(node, State.RUNNING, "")
+        self._tell(node, State.RUNNING, "")
         start = time.time()
-        code, outs = -signal.SIGKILL, []
+        code, outs = 1, []
         try:
             command = processes.Command(step.command, workspace.path, step.stage, log, locks)
             self._commands[node] = command
@@ -251,18 +272,24 @@ class Sweep:
                 if self._stopping:
                     raise Interrupted(f"{step.stage} was stopped.")
                 raise ArtifactError(f"exit code {code}: {said} All of its output: {log.relative_to(self._root)}")
+            workspace.check_outputs(step, self._read_of(node))
             outs = [self.plan.store.add(path, workspace.path) for path in sorted(step.outs)]
             self.plan.store.save({**record, "outs": outs})
-        except BaseException as error:
+        except BaseException:
             code = code or 1
             with contextlib.suppress(OSError):  # the first failure is the one to report
                 workspace.clear(step)
-            raise error
+            raise
         finally:
             self._log(node, key, start, code, workspace.commit)
         node.outs = outs
         workspace.keep(outs)
         self._write_lock(job, workspace)
+
+    def _read_of(self, node: Node) -> dict[str, str]:
+        """Return the files that other stages of the plan read of a stage, with one of those stages."""
+        readers = [other for other in self.plan.nodes if other.upstream.get(node.stage) is node]
+        return {path: other.stage for other in readers for path, writer in other.step.products if writer == node.stage}
 
     def _log(self, node: Node, key: str, start: float, code: int, commit: str) -> None:
         job = node.jobs[0]
@@ -287,8 +314,9 @@ class Sweep:
         dvc_store.write_lock(records, workspace.path / "dvc.lock")
 
     def _workspace(self, job: Job) -> Workspace:
-        assert self._snapshot is not None
         with self._changed:
+            if self._snapshot is None:
+                self._snapshot = snapshot.take(self._root)
             if job.name not in self._workspaces:
                 self._workspaces[job.name] = Workspace(self._root, job, self._snapshot, self.plan.store)
             return self._workspaces[job.name]
@@ -299,7 +327,7 @@ def sweep(
     workers: int = 1,
     name: str | None = None,
     strict_environment: bool = False,
-    observer: Observer = lambda *_: None,
+    observers: Sequence[Observer] = (),
     made: Plan | None = None,
 ) -> Report:
     """Plan some variants and seeds and execute the plan.
@@ -309,7 +337,7 @@ def sweep(
         workers: how many stages may run at a time.
         name: of the sweep, for the log.
         strict_environment: take another version, device class or precision for a reason to run.
-        observer: called with (execution, state, message) when a stage starts and when it is over.
+        observers: follow what happens.
         made: the plan, if it is at hand.
 
     Returns: what was done; a failure of some stages is no exception, see `Report.failures`.
@@ -323,13 +351,14 @@ def sweep(
     with Interruption(report) as interruption:
         for _ in range(_ROUNDS):
             report.failures.clear()
-            running = Sweep(made, workers, name, observer, report)
+            running = Sweep(made, workers, name, observers, report)
             interruption.target = running
             if report.interrupted:
                 running.stop()
             if made.executions:
                 made.store.clear_leftovers()
-            running.run()
+            with _no_pruning(made):
+                running.run()
             if running.corrupt is None or report.interrupted:
                 break
             made = plan(jobs, strict_environment)
@@ -338,6 +367,11 @@ def sweep(
     report.unfinished = [job.name for job in jobs if job.name not in report.finished]
     report.seconds = round(time.monotonic() - started, 3)
     return report
+
+
+def _no_pruning(made: Plan) -> contextlib.AbstractContextManager[object]:
+    """Keep `ups prune` away from what is being made and used; a cached sweep writes nothing that it could take."""
+    return Lock(SWEEP).held(shared=True) if made.executions else contextlib.nullcontext()
 
 
 class Interruption(contextlib.AbstractContextManager["Interruption"]):
@@ -364,7 +398,11 @@ class Interruption(contextlib.AbstractContextManager["Interruption"]):
             self.target.stop()
 
 
-def jobs_of(report: Report) -> Iterator[Path]:
-    """Yield the folder of each job's results."""
-    for name in report.finished:
-        yield results.FOLDER / name
+def _told(error: Exception) -> str:
+    """Return what to tell of an error; one that nobody foresaw is a defect of this program, and shown in full."""
+    if isinstance(error, UpsError):
+        return str(error)
+    if isinstance(error, OSError):
+        return f"{error.strerror or error}: {error.filename or ''}".rstrip(": ")
+    traceback.print_exception(error)
+    return f"unexpected {type(error).__name__}: {error}. This is a defect of `ups`, not of the stage; see above."

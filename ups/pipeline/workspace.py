@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from ups.errors import UpsError
+from ups.errors import ArtifactError, UpsError
 from ups.parameters import selection
 from ups.parameters.files import BASE
-from ups.pipeline import snapshot
+from ups.pipeline import atomic, snapshot
 from ups.pipeline.dvc_store import Entry, Store, dump_yaml
 from ups.pipeline.fingerprint import Sources
 from ups.pipeline.graph import Step
@@ -25,6 +24,7 @@ from ups.pipeline.lock import DVC_LOCK
 from ups.pipeline.locks import Lock
 
 FOLDER = Path(".ups/workspaces")
+_JSON = ("metrics.json", "provenance.json")  # what publishing and the results table read of every stage
 
 
 class Workspace:
@@ -42,7 +42,7 @@ class Workspace:
         self.path = root / FOLDER / job.name
         self._base = base
         self._commit: str | None = None
-        self._stamp = self.path.with_name(f"{job.name}.json")
+        self._stamp = _stamp(job.name, root)
         self._locks = root / ".ups" / "locks"
 
     @property
@@ -63,7 +63,7 @@ class Workspace:
 
         Sweeps on the same commit use it together; one on another commit waits for the stages that run in it.
         """
-        lock = Lock(f"workspace-{self.job.name}", self._locks)
+        lock = Lock(lock_name(self.job.name), self._locks)
         while True:
             lock.acquire(shared=True, stopping=stopping)
             if self._is_there():
@@ -121,6 +121,32 @@ class Workspace:
                 place.unlink(missing_ok=True)
             place.parent.mkdir(parents=True, exist_ok=True)
 
+    def check_outputs(self, step: Step, wanted: Mapping[str, str]) -> None:
+        """Check what a stage wrote before anybody relies on it.
+
+        Args:
+            step: the stage; it has ended without an error.
+            wanted: the files in its outputs that other stages read, with a stage that reads each.
+
+        Raises:
+            ArtifactError: if one is missing, or a file that every reader takes for JSON is something else.
+        """
+        for path, reader in sorted(wanted.items()):
+            if not (self.path / path).exists():
+                raise ArtifactError(
+                    f"{path} does not exist: {step.stage} did not write it, although it ended without an error, and "
+                    f"{reader} reads it."
+                )
+        for place in (self.path / out / name for out in step.outs for name in _JSON):
+            if place.is_file():
+                try:
+                    json.loads(place.read_bytes())
+                except ValueError as error:
+                    raise ArtifactError(
+                        f"{place.relative_to(self.path)} is not JSON ({error}), although {step.stage} ended without an "
+                        "error. Nothing of its outputs is kept; mend the stage."
+                    ) from None
+
     def keep(self, outs: list[Entry]) -> None:
         """Note that a stage's outputs are here."""
         with Lock(f"outputs-{self.job.name}", self._locks).held():
@@ -129,11 +155,8 @@ class Workspace:
     def _is_there(self) -> bool:
         if not (self.path / ".git").exists():
             return False
-        try:
-            content = json.loads(self._stamp.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return False
-        return bool(content.get("commit") == self.commit and content.get("cache") == str(self.store.folder))
+        content = _read_mapping(self._stamp)
+        return content.get("commit") == self.commit and content.get("cache") == str(self.store.folder)
 
     def _cut(self) -> None:
         """Make the worktree, or bring it to this sweep's commit; checkpoints and outputs in it stay."""
@@ -147,13 +170,11 @@ class Workspace:
                     self._remake()  # git does not know it any more, or was killed while it wrote here
             else:
                 self._remake()
-        config = self.path / ".dvc" / "config.local"
-        config.parent.mkdir(exist_ok=True)
-        config.write_text(f"[cache]\n    dir = {self.store.folder}\n    type = reflink,copy\n", encoding="utf-8")
+        configure_cache(self.path, self.store.folder)
         original = self.path / selection.ORIGINAL
         original.parent.mkdir(exist_ok=True)
         original.write_text(selection.original_text(), encoding="utf-8")
-        _replace(self._stamp, {"commit": self.commit, "cache": str(self.store.folder)})
+        atomic.write_text(self._stamp, json.dumps({"commit": self.commit, "cache": str(self.store.folder)}))
 
     def _remake(self) -> None:
         kept = self.path.with_name(f".{self.job.name}.kept")
@@ -168,14 +189,27 @@ class Workspace:
             kept.rename(self.path / ".ups")
 
     def _outputs(self) -> dict[str, str]:
-        try:
-            content = json.loads((self.path / ".ups" / "outputs.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
-        return content if isinstance(content, dict) else {}
+        return _read_mapping(self.path / ".ups" / "outputs.json")
 
     def _write_outputs(self, content: Mapping[str, str]) -> None:
-        _replace(self.path / ".ups" / "outputs.json", content)
+        atomic.write_text(self.path / ".ups" / "outputs.json", json.dumps(content))
+
+
+def lock_name(name: str) -> str:
+    """Return the name of the lock that is held while stages run in a workspace."""
+    return f"workspace-{name}"
+
+
+def stamped_commit(name: str) -> str:
+    """Return the commit that a workspace of this project was cut from; empty if it is not there as a whole."""
+    return str(_read_mapping(_stamp(name, Path())).get("commit", ""))
+
+
+def configure_cache(workspace: Path, cache: Path) -> None:
+    """Let DVC keep its cache elsewhere and copy out of it: a hard link would let a stray write reach the cache."""
+    config = workspace / ".dvc" / "config.local"
+    config.parent.mkdir(exist_ok=True)
+    config.write_text(f"[cache]\n    dir = {cache}\n    type = reflink,copy\n", encoding="utf-8")
 
 
 def parameter_text(job: Job) -> str:
@@ -183,8 +217,14 @@ def parameter_text(job: Job) -> str:
     return selection.header(job.selection) + dump_yaml(job.raw)
 
 
-def _replace(path: Path, content: Mapping[str, str]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    fresh.write_text(json.dumps(content), encoding="utf-8")
-    os.replace(fresh, path)
+def _stamp(name: str, root: Path) -> Path:
+    return root / FOLDER / f"{name}.json"
+
+
+def _read_mapping(path: Path) -> dict[str, str]:
+    """Return the content of a JSON file of our own; empty if it is not there or was spoilt."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}

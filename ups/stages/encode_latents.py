@@ -11,7 +11,7 @@ import torch
 from ups.data.dataset import read_metadata, read_split
 from ups.data.fields import Split
 from ups.data.latents import LatentsWriter
-from ups.data.normalization import FieldNormalizer
+from ups.data.reference_frame import ReferenceFrame
 from ups.models.codec import Codec
 from ups.models.weights import load_model, weights_hash
 from ups.parameters.section import Section
@@ -37,14 +37,14 @@ def run(params: Params, inputs: Inputs, outputs: Path) -> dict[str, Any]:
     folder = inputs["codec"].parent
     codec = load_model(folder, Codec).to(machine.device)
     metadata = read_metadata(inputs["dataset"])
-    normalizer = FieldNormalizer(metadata, machine.device)
+    frame = ReferenceFrame(codec.frame, metadata)
     metrics: dict[str, Any] = {}
     with LatentsWriter(outputs / "latents.h5", metadata, weights_hash(folder)) as writer:
         for split in SPLITS:
             data = read_split(inputs["dataset"], split)
-            frames = data.fields.flatten(0, 1).split(1024)
+            frames = frame.observe(data.fields).fields.flatten(0, 1).split(1024)
             with torch.no_grad():
-                tokens = torch.cat([codec.encode(normalizer.normalize(u.to(machine.device))).cpu() for u in frames])
+                tokens = torch.cat([codec.encode(u.to(machine.device)).cpu() for u in frames])
             writer.write(split, tokens.unflatten(0, data.fields.shape[:2]), data.coefficients)
             metrics[split] = {"trajectories": len(data), "std": float(tokens.std())}
     return metrics

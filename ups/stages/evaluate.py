@@ -64,7 +64,7 @@ def run(params: Params, inputs: Inputs, outputs: Path) -> dict[str, Any]:
     surrogate = load_surrogate(**folders, metadata=test.metadata).to(device)
     models: dict[str, Forecaster] = {mode: surrogate.forecaster(mode) for mode in surrogate.modes}
     if not is_skipped(inputs["fno"].parent):
-        models["fno"] = load_model(inputs["fno"].parent, FourierOperator).to(device).forecaster()
+        models["fno"] = load_model(inputs["fno"].parent, FourierOperator).to(device).forecaster(test.metadata)
     models |= _untrained(test)
     choice: dict[str, Any] = {}
     if finite_volume.applicable(test.metadata):

@@ -18,7 +18,7 @@ import numpy as np
 from ups.data.audit import SplitAudit, check_overlap
 from ups.data.catalogue import check_published
 from ups.data.dataset import DatasetWriter
-from ups.data.fields import FieldMetadata, Normalization, Split
+from ups.data.fields import FieldMetadata, Normalization, Split, TrainingRange
 from ups.data.progress import Progress
 from ups.data.readers import Source, open_source
 from ups.data.splits import resolve_splits
@@ -53,7 +53,7 @@ def run(params: Params, inputs: Inputs, outputs: Path) -> dict[str, Any]:
         with DatasetWriter(outputs / "dataset.h5") as writer:
             _copy(source, coefficients, rows, audits, writer)
             overlap = check_overlap(audits, params.prepare_data.min_distance)
-            metadata = _metadata(source, params.task.equation, audits["train"])
+            metadata = _metadata(source, params.task.equation, coefficients, audits["train"])
             writer.finish(metadata)
     for note in notes:
         print(f"{NAME}: {note}", file=sys.stderr)
@@ -116,7 +116,7 @@ def _coefficients(source: Source, task: Task) -> tuple[list[float], list[str]]:
     return [source.coefficients[name] for name in COEFFICIENTS[task.equation]], notes
 
 
-def _metadata(source: Source, equation: str, train: SplitAudit) -> FieldMetadata:
+def _metadata(source: Source, equation: str, coefficients: list[float], train: SplitAudit) -> FieldMetadata:
     std = train.statistics.std
     if not (std > 0).all():
         raise DataError(
@@ -131,6 +131,11 @@ def _metadata(source: Source, equation: str, train: SplitAudit) -> FieldMetadata
         grid=source.grid,
         dt=source.dt,
         normalization=Normalization(mean=tuple(train.statistics.mean.tolist()), std=tuple(std.tolist())),
+        training=TrainingRange(
+            coefficients=tuple((value, value) for value in coefficients),
+            trajectories=len(train.initial),
+            frames=source.num_frames,
+        ),
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from ups.data.dataset import read_split
-from ups.data.normalization import FieldNormalizer
+from ups.data.reference_frame import ReferenceFrame
 from ups.errors import ParameterError
 from ups.models.codec import Codec
 from ups.parameters.section import Section
@@ -42,7 +42,7 @@ def run(params: Params, inputs: Inputs, outputs: Path) -> dict[str, Any]:
             f"the grid codec takes one periodic axis, but {inputs['dataset']} has a grid of {grid.points} points, "
             f"periodic: {grid.periodic}. Choose 1-D periodic data."
         )
-    normalizer = FieldNormalizer(train.metadata, machine.device)
+    frame = ReferenceFrame(params.latent.frame, train.metadata)
     arguments: dict[str, Any] = {
         "channels": len(train.metadata.channels),
         "points": grid.points[0],
@@ -50,13 +50,11 @@ def run(params: Params, inputs: Inputs, outputs: Path) -> dict[str, Any]:
         "dim": params.latent.dim,
         "encoder": params.train_codec.encoder.model_dump(),
         "decoder": params.train_codec.decoder.model_dump(),
+        "frame": params.latent.frame,
     }
     torch.manual_seed(params.seed)
     objective = CodecObjective(
-        normalizer.normalize(train.fields).flatten(0, 1),
-        normalizer.normalize(validation.fields).flatten(0, 1),
-        normalizer.mean / normalizer.std,
-        params.train_codec.inverse_losses,
+        frame.observe(train.fields), frame.observe(validation.fields), params.train_codec.inverse_losses
     )
     execution = Execution(NAME, params, inputs, outputs, machine)
     trained = execution.train(

@@ -8,17 +8,27 @@ from typing import Any
 
 import torch
 
+from ups.data.dataset import read_split
 from ups.data.latents import read_latents
+from ups.data.reference_frame import ReferenceFrame
+from ups.models.codec import Codec
 from ups.models.operator import LatentOperator
+from ups.models.weights import load_model
 from ups.parameters.section import Section
 from ups.parameters.train_operator import TrainOperator
 from ups.stages.machine import project_machine
 from ups.stages.runner import Inputs, main
 from ups.stages.training import Execution
-from ups.training.operator import OperatorObjective
+from ups.training.machine import Machine
+from ups.training.operator import FieldSpace, OperatorObjective
 
 NAME = "train_operator"
-INPUTS = {"latents": "artifacts/encode_latents/latents.h5"}
+INPUTS = {
+    "latents": "artifacts/encode_latents/latents.h5",
+    "dataset": "artifacts/prepare_data/dataset.h5",
+    "codec": "artifacts/train_codec/model.safetensors",
+    "codec_config": "artifacts/train_codec/config.json",
+}
 
 
 class Params(Section):
@@ -40,15 +50,25 @@ def run(params: Params, inputs: Inputs, outputs: Path) -> dict[str, Any]:
         "num_coefficients": train.coefficients.shape[1],
         "dt": train.metadata.dt,
         "backbone": settings.model.model_dump(),
+        "reencode": settings.reencode,
     }
     torch.manual_seed(params.seed)
     operator = LatentOperator(**arguments)
     operator.set_statistics(train.tokens.mean((0, 1, 2)), train.tokens.std((0, 1, 2)))
-    objective = OperatorObjective(train, validation, settings.losses, settings.rollout)
+    objective = OperatorObjective(train, validation, settings.losses, settings.rollout, _fields(inputs, machine))
     execution = Execution(NAME, params, inputs, outputs, machine)
     trained = execution.train(operator, objective.loss, objective.validate, len(objective.train), settings.optimization)
     metrics = execution.finish(trained, arguments)
-    return {**metrics, "val_rollout_loss": trained.history.rows[-1]["val_rollout_loss"]}
+    last = trained.history.rows[-1]
+    return {**metrics, **{key: last[key] for key in ("val_rollout_loss", "val_rollout_nrmse") if key in last}}
+
+
+def _fields(inputs: Inputs, machine: Machine) -> FieldSpace:
+    """Return the codec, frozen, and the fields as it sees them, for losses and rollouts that decode."""
+    codec = load_model(inputs["codec"].parent, Codec).keep_grid().to(machine.device)
+    splits = (read_split(inputs["dataset"], split).to(machine.device) for split in ("train", "validation"))
+    train, validation = (ReferenceFrame(codec.frame, data.metadata).observe(data.fields) for data in splits)
+    return FieldSpace(codec, train, validation)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import math
 import torch
 from torch import Tensor
 
+from ups.data.reference_frame import Observed
 from ups.models.codec import Codec
 from ups.parameters.train_codec import InverseLosses
 from ups.training.loop import Progress
@@ -52,22 +53,22 @@ class CodecObjective:
         inverse_decoding: MSE(encode(decode(z)), stopgrad z), on the full grid.
 
     Args:
-        train, validation: frames in normalised units, (B, C, X).
-        offset: mean / deviation of the normalisation, (C, 1): added back where an error is taken relative to the
-            physical field, whose mean is not removed.
+        train, validation: trajectories as the codec sees them; their frames are the samples. Their offset is added
+            back where an error is taken relative to the physical field, whose mean is not removed.
         settings: weight and curriculum of the inverse losses.
     """
 
-    def __init__(self, train: Tensor, validation: Tensor, offset: Tensor, settings: InverseLosses) -> None:
-        self.train, self.validation, self.offset, self.settings = train, validation, offset, settings
-        points = train.shape[-1]
-        self.positions = (torch.arange(points, device=train.device) + 0.5) / points
+    def __init__(self, train: Observed, validation: Observed, settings: InverseLosses) -> None:
+        self.train, self.offset = train.flat()
+        self.validation, self.settings = validation.flat(), settings
+        points = self.train.shape[-1]
+        self.positions = (torch.arange(points, device=self.train.device) + 0.5) / points
 
     def loss(self, codec: Codec, indices: Tensor, progress: Progress, generator: torch.Generator) -> Terms:
-        u = self.train[indices]
+        u, offset = self.train[indices], self.offset[indices]
         z = codec.encode(u)
         decoded = codec.decode(z)
-        terms = {"reconstruction": Term(relative_square(decoded + self.offset, u + self.offset))}
+        terms = {"reconstruction": Term(relative_square(decoded + offset, u + offset))}
         weight = inverse_weight(progress.epoch, self.settings)
         if weight and progress.update % self.settings.frequency == 0:
             queries = query_points(u.shape[-1], self.settings, generator)
@@ -78,16 +79,17 @@ class CodecObjective:
 
     def validate(self, codec: Codec) -> dict[str, float]:
         """Return the reconstruction nRMSE of physical fields on as many training as validation frames."""
-        count = len(self.validation)
+        count = len(self.validation[0])
         stride = max(1, len(self.train) // count)
         return {
-            "train_loss": self._nrmse(codec, self.train[::stride][:count]),
-            "val_loss": self._nrmse(codec, self.validation),
+            "train_loss": self._nrmse(codec, self.train[::stride][:count], self.offset[::stride][:count]),
+            "val_loss": self._nrmse(codec, *self.validation),
         }
 
-    def _nrmse(self, codec: Codec, frames: Tensor) -> float:
+    @staticmethod
+    def _nrmse(codec: Codec, frames: Tensor, offsets: Tensor) -> float:
         ratios = []
-        for u in frames.split(1024):
+        for u, offset in zip(frames.split(1024), offsets.split(1024), strict=True):
             error = (codec.decode(codec.encode(u)) - u).flatten(1).square().mean(1)
-            ratios.append((error / (u + self.offset).flatten(1).square().mean(1).clamp_min(1e-12)).sqrt())
+            ratios.append((error / (u + offset).flatten(1).square().mean(1).clamp_min(1e-12)).sqrt())
         return float(torch.cat(ratios).mean())

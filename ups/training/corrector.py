@@ -14,7 +14,7 @@ from ups.models.teacher import DETERMINISTIC_TAU
 from ups.parameters.train_diffusion import CorrectorLosses, TauSampling
 from ups.training.loop import Progress
 from ups.training.losses import Term, Terms, mse, relative, spectral
-from ups.training.operator import Pairs
+from ups.training.pairs import Pairs
 
 
 def sample_tau(count: int, sampling: TauSampling, generator: torch.Generator) -> Tensor:

@@ -22,6 +22,7 @@ from ups.training.history import History
 from ups.training.losses import TermMeans, Terms, total
 from ups.training.machine import Machine
 from ups.training.monitors import WARN_NORM, GradientMonitor, check_gradients_exist
+from ups.training.optimizer import Optimizer
 from ups.training.sampling import Shuffle, noise_generator
 from ups.training.schedule import learning_rate
 
@@ -94,12 +95,7 @@ def train(
     per_epoch = optimization.updates_per_epoch or math.ceil(num_samples / optimization.pairs_per_update)
     updates = optimization.epochs * per_epoch
     shuffle = Shuffle(num_samples, optimization.pairs_per_update, seed)
-    optimizer = torch.optim.AdamW(
-        model.parameters(),
-        lr=optimization.learning_rate,
-        betas=optimization.betas,
-        weight_decay=optimization.weight_decay,
-    )
+    optimizer = Optimizer(model, optimization)
     ema = EMA(model, optimization.ema_decay)
     averaged = copy.deepcopy(model)
     monitor, means = GradientMonitor(optimization.max_skipped_updates), TermMeans()
@@ -116,7 +112,7 @@ def train(
             generator = noise_generator(seed, update, machine.device)
             progress = Progress(update, epoch, updates)
             rate = learning_rate(update, updates, optimization)
-            optimizer.zero_grad(set_to_none=True)
+            optimizer.zero_grad()
             for indices in shuffle.indices(update).to(machine.device).chunk(optimization.micro_batches):
                 with machine.autocast():
                     terms = loss(model, indices, progress, generator)
@@ -127,9 +123,7 @@ def train(
                 means.add(terms, share)
             norm = float(nn.utils.clip_grad_norm_(model.parameters(), optimization.gradient_clip or math.inf))
             if monitor.accepts(norm):
-                for group in optimizer.param_groups:
-                    group["lr"] = rate
-                optimizer.step()
+                optimizer.step(rate)
                 ema.update(model)
             bar.update()
         ema.copy_to(averaged, model)
@@ -155,7 +149,7 @@ def _line(label: str, row: dict[str, float], epochs: int) -> str:
 
 
 def _resume(
-    checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer, ema: EMA, history: History
+    checkpoint: Checkpoint, model: nn.Module, optimizer: Optimizer, ema: EMA, history: History
 ) -> tuple[int, float]:
     """Load the checkpoint of this very training, if there is one; return finished epochs and their seconds."""
     state = checkpoint.load()

@@ -1,19 +1,24 @@
 """What the latent operator is trained on: rollouts of one or more steps from true frames.
 
-Shapes: B trajectories, T frames, N tokens, D latent width, P coefficients, S samples, K rollout steps.
+Shapes: B trajectories, T frames, N tokens, D latent width, P coefficients, S samples, K rollout steps, C field
+channels, X grid points.
 """
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ups.data.latents import Latents
+from ups.data.reference_frame import Observed
+from ups.models.codec import Codec
 from ups.models.operator import LatentOperator
 from ups.parameters.train_operator import Curriculum, OperatorLosses
 from ups.training.loop import Progress
-from ups.training.losses import Term, Terms, mse, relative, spectral
+from ups.training.losses import Term, Terms, mse, relative, relative_square, spectral
+from ups.training.pairs import Pairs
 
-# Samples and trajectories looked at after each epoch: enough for a curve, little beside the training itself.
-PROBE, ROLLOUTS = 1024, 32
+ROLLOUTS = 32  # trajectories rolled out after each epoch
 
 
 def rollout_steps(progress: float, curriculum: Curriculum) -> int:
@@ -23,81 +28,118 @@ def rollout_steps(progress: float, curriculum: Curriculum) -> int:
     return 1 + int(progress / curriculum.ramp * (curriculum.max_steps - 1))
 
 
-class Pairs:
-    """Start frames of all trajectories as one flat list of samples: sample i is frame i mod (T-1) of one trajectory."""
+def early_starts(frames: Tensor, starts: int, weight: float, generator: torch.Generator) -> Tensor:
+    """Move start frames that are drawn uniformly from 0..starts-1 to earlier ones: floor(starts x^(1 + weight)).
 
-    def __init__(self, latents: Latents) -> None:
-        self.tokens, self.coefficients = latents.tokens, latents.coefficients
-        self.starts = latents.tokens.shape[1] - 1
+    x in [0, 1) is drawn from the interval that belongs to each frame; weight 0 moves nothing.
+    """
+    if weight == 0:
+        return frames
+    inside = torch.rand(frames.shape, generator=generator, device=frames.device, dtype=torch.float64)
+    return (starts * ((frames + inside) / starts) ** (1 + weight)).long()
 
-    def __len__(self) -> int:
-        return self.tokens.shape[0] * self.starts
 
-    def probe(self, count: int = PROBE) -> Tensor:
-        """Return a fixed random choice of at most `count` samples, the same in every epoch, (S,).
+@dataclass(frozen=True)
+class FieldSpace:
+    """What latents decode to, for losses and rollouts that need fields.
 
-        Random, because any regular stride through frames and trajectories favours some frames of all trajectories.
-        """
-        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(0))
-        return order[:count].to(self.tokens.device)
+    Attributes:
+        codec: frozen.
+        train, validation: the true trajectories as the codec sees them.
+    """
 
-    def window(self, indices: Tensor, steps: int) -> tuple[Tensor, Tensor]:
-        """Return frames (S, steps + 1, N, D) and coefficients (S, P); late starts move back so that the window fits."""
-        rows = torch.div(indices, self.starts, rounding_mode="floor")
-        first = (indices % self.starts).clamp_max(self.starts - steps)
-        frames = first[:, None] + torch.arange(steps + 1, device=indices.device)
-        return self.tokens[rows[:, None], frames], self.coefficients[rows]
+    codec: Codec
+    train: Observed
+    validation: Observed
 
 
 class OperatorObjective:
-    """Loss and validation of the operator, in standardised latent units.
+    """Loss and validation of the operator.
 
     Terms (each a mean over the K rollout steps, through which gradients flow):
-        forward: MSE; spectral: mismatch of amplitudes; relative: nRMSE.
+        forward: MSE; spectral: mismatch of amplitudes; relative: nRMSE; all of standardised latents.
+        decoded: MSE / mean(u^2) of decoded fields, the square of the nRMSE that forecasts are judged by.
+
+    Args:
+        train, validation: latents.
+        losses, curriculum: weights, and lengths and starts of the rollouts.
+        space: the fields; only read if `losses.decoded` is positive or the operator re-encodes.
     """
 
-    def __init__(self, train: Latents, validation: Latents, losses: OperatorLosses, curriculum: Curriculum) -> None:
-        self.train, self.validation = Pairs(train), Pairs(validation)
+    def __init__(
+        self, train: Latents, validation: Latents, losses: OperatorLosses, curriculum: Curriculum, space: FieldSpace
+    ) -> None:
+        self.train, self.validation, self.space = Pairs(train), Pairs(validation), space
         self.losses, self.curriculum = losses, curriculum
 
     def loss(self, operator: LatentOperator, indices: Tensor, progress: Progress, generator: torch.Generator) -> Terms:
         steps = rollout_steps(progress.fraction, self.curriculum)
+        starts = self.train.starts
+        moved = early_starts(indices % starts, starts, self.curriculum.early_starts, generator)
+        indices = indices - indices % starts + moved
         frames, coefficients = self.train.window(indices, steps)
-        z = frames[:, 0]
-        predicted = []
-        for _ in range(steps):
-            z = operator(z, coefficients)
-            predicted.append(z)
-        result = operator.standardize(torch.stack(predicted, dim=1)).flatten(0, 1)
+        predicted, decoded = self._rollout(operator, frames[:, 0], coefficients, steps)
+        result = operator.standardize(predicted).flatten(0, 1)
         target = operator.standardize(frames[:, 1:]).flatten(0, 1)
         terms = {"forward": Term(mse(result, target), self.losses.forward)}
         if self.losses.spectral:
             terms["spectral"] = Term(spectral(result, target), self.losses.spectral)
         if self.losses.relative:
             terms["relative"] = Term(relative(result, target), self.losses.relative)
+        if self.losses.decoded and decoded is not None:
+            truth, offset = self._truth(self.train, self.space.train, indices, steps)
+            error = relative_square((decoded + offset).flatten(0, 1), (truth + offset).flatten(0, 1))
+            terms["decoded"] = Term(error, self.losses.decoded)
         return terms
 
     def validate(self, operator: LatentOperator) -> dict[str, float]:
-        """Return the one-step MSE on as many training as validation samples, and that of full latent rollouts."""
-        return {
-            "train_loss": self._one_step(operator, self.train),
-            "val_loss": self._one_step(operator, self.validation),
-            "val_rollout_loss": self._rollout(operator, self.validation),
+        """Return the one-step error on as many training as validation samples, and the errors of full rollouts.
+
+        One step: MSE of latents; where latents have no weight, what `decoded` measures, because then nothing holds
+        latents to the encoder's choice among those that decode to the same field. `val_rollout_loss` is the MSE of
+        latents, `val_rollout_nrmse`, where fields are decoded, the nRMSE of forecasts.
+        """
+        row = {
+            "train_loss": self._one_step(operator, self.train, self.space.train),
+            "val_loss": self._one_step(operator, self.validation, self.space.validation),
         }
+        tokens, coefficients = self.validation.tokens[:ROLLOUTS], self.validation.coefficients[:ROLLOUTS]
+        predicted, decoded = self._rollout(operator, tokens[:, 0], coefficients, tokens.shape[1] - 1)
+        steps = zip(predicted.unbind(1), tokens[:, 1:].unbind(1), strict=True)
+        errors = [mse(operator.standardize(z), operator.standardize(truth)) for z, truth in steps]
+        row["val_rollout_loss"] = float(torch.stack(errors).mean())
+        if decoded is not None:
+            observed = self.space.validation
+            truth, offset = observed.fields[:ROLLOUTS, 1:], observed.offset[:ROLLOUTS, None]
+            squares = (decoded - truth).square().mean((2, 3)) / (truth + offset).square().mean((2, 3)).clamp_min(1e-12)
+            row["val_rollout_nrmse"] = float(squares.sqrt().mean())
+        return row
 
-    @staticmethod
-    def _one_step(operator: LatentOperator, pairs: Pairs) -> float:
-        frames, coefficients = pairs.window(pairs.probe(), 1)
-        return float(
-            mse(operator.standardize(operator(frames[:, 0], coefficients)), operator.standardize(frames[:, 1]))
-        )
-
-    @staticmethod
-    def _rollout(operator: LatentOperator, pairs: Pairs) -> float:
-        tokens, coefficients = pairs.tokens[:ROLLOUTS], pairs.coefficients[:ROLLOUTS]
-        z = tokens[:, 0]
-        errors = []
-        for step in range(1, tokens.shape[1]):
+    def _rollout(
+        self, operator: LatentOperator, z: Tensor, coefficients: Tensor, steps: int
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return predicted tokens (S, steps, N, D) and, where anything needs them, decoded fields (S, steps, C, X)."""
+        codec = self.space.codec
+        predicted, decoded = [], []
+        for _ in range(steps):
             z = operator(z, coefficients)
-            errors.append(mse(operator.standardize(z), operator.standardize(tokens[:, step])))
-        return float(torch.stack(errors).mean())
+            predicted.append(z)
+            if self.losses.decoded or operator.reencode:
+                decoded.append(codec.decode(z))
+            if operator.reencode:
+                z = codec.encode(decoded[-1])
+        return torch.stack(predicted, dim=1), torch.stack(decoded, dim=1) if decoded else None
+
+    def _one_step(self, operator: LatentOperator, pairs: Pairs, observed: Observed) -> float:
+        frames, coefficients = pairs.window(pairs.probe(), 1)
+        predicted = operator(frames[:, 0], coefficients)
+        if self.losses.decoded and not self.losses.forward:
+            truth, offset = self._truth(pairs, observed, pairs.probe(), 1)
+            return float(relative_square(self.space.codec.decode(predicted) + offset[:, 0], truth[:, 0] + offset[:, 0]))
+        return float(mse(operator.standardize(predicted), operator.standardize(frames[:, 1])))
+
+    @staticmethod
+    def _truth(pairs: Pairs, observed: Observed, indices: Tensor, steps: int) -> tuple[Tensor, Tensor]:
+        """Return the fields after each sample's start, (S, steps, C, X), and their offsets, (S, 1, C, 1)."""
+        rows, frames = pairs.positions(indices, steps)
+        return observed.fields[rows[:, None], frames[:, 1:]], observed.offset[rows, None]

@@ -12,7 +12,7 @@ from ups.models.operator import LatentOperator
 from ups.models.teacher import Teacher
 from ups.training.loop import Progress
 from ups.training.losses import Term, Terms, mse
-from ups.training.operator import Pairs
+from ups.training.pairs import Pairs
 
 
 def num_taus(progress: float, schedule: tuple[int, ...]) -> int:

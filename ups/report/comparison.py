@@ -5,12 +5,17 @@ Also what a flow publishes beside a sweep: `report(find(variants, seeds), questi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ups.parameters.files import BASE, read_yaml
+from ups.parameters.selection import DEFAULT_PRESET
+
 if TYPE_CHECKING:
+    import pandas as pd
+
     from ups.evaluation.comparison import Comparison, Question
     from ups.evaluation.costs import Costs
     from ups.evaluation.overfitting_alarm import LossCorrelation
@@ -26,19 +31,27 @@ class Report:
     """Everything that `ups compare` says.
 
     Attributes:
+        task: what all runs are of.
         comparisons: one per variant that is not the reference.
         undeclared: variant -> undeclared difference to the reference -> the seeds in which it occurs.
         costs: variant -> mean costs of its runs.
         correlation: of the corrector's training loss with the error, over all runs.
     """
 
+    task: str
     comparisons: list[Comparison]
     undeclared: dict[str, dict[Difference, list[int]]]
     costs: dict[str, Costs]
     correlation: LossCorrelation
 
 
-def find(variants: list[str], seeds: list[int] | None, root: Path = Path(".")) -> Runs:
+def find(
+    variants: list[str],
+    seeds: Sequence[int] | None,
+    root: Path = Path("."),
+    preset: str = DEFAULT_PRESET,
+    task: str | None = None,
+) -> Runs:
     """Return the folders of the runs to compare: variant -> seed -> folder.
 
     Raises:
@@ -47,18 +60,20 @@ def find(variants: list[str], seeds: list[int] | None, root: Path = Path(".")) -
     from ups.errors import ArtifactError, UpsError
     from ups.evaluation.comparison import check_seeds
     from ups.pipeline.controlled import declared_between
-    from ups.pipeline.run_record import WORKSPACES, find_runs
+    from ups.pipeline.jobs import job_suffix
+    from ups.pipeline.run_record import RESULTS, find_runs
 
     if len(set(variants)) != len(variants) or len(variants) < 2:
         raise UpsError(f"Name at least two different variants to compare, not: {', '.join(variants) or 'none'}.")
     for name in variants:
         declared_between(name, name)  # refuses a name that is no variant
-    runs = find_runs(variants, root)
+    runs = find_runs(variants, root, preset, task)
     for name, known in runs.items():
         if not known:
+            place = f"{root / RESULTS}/{name}-<seed>{job_suffix(preset, task)}"
             raise ArtifactError(
-                f"There is no run of '{name}': neither {root / WORKSPACES}/{name}-<seed> nor the project itself holds "
-                f"one. Run it with `ups sweep`, or with `ups params use {name}` and `make repro`."
+                f"There is no run of '{name}': neither {place} nor the project itself holds one. Run it with "
+                f"`ups sweep`, or with `ups params use {name}` and `make repro`."
             )
     if seeds is None:
         check_seeds({name: list(known) for name, known in runs.items()})
@@ -76,18 +91,43 @@ def report(runs: Runs, question: Question) -> Report:
     Raises:
         UpsError: if a run lacks what is asked for, or cannot be paired.
     """
-    from ups.errors import ArtifactError
     from ups.evaluation.comparison import compare as compare_values
-    from ups.evaluation.comparison import read_values
-    from ups.evaluation.costs import mean_costs, read_costs, read_train_loss
-    from ups.evaluation.overfitting_alarm import loss_correlation
-    from ups.pipeline.controlled import declared_between, over_seeds
-    from ups.pipeline.run_record import ARTIFACTS, read_record
 
-    values = {
+    values = read_all(runs, question)
+    return Report(
+        read_yaml(next(iter(next(iter(runs.values())).values())) / BASE)["task"]["name"],
+        compare_values(values, next(iter(runs)), question),
+        undeclared_differences(runs),
+        mean_costs_of(runs, question),
+        corrector_correlation(runs, values),
+    )
+
+
+def read_all(runs: Runs, question: Question) -> dict[str, dict[int, pd.Series]]:
+    """Return the values of all runs, variant -> seed -> values per trajectory.
+
+    Raises:
+        ArtifactError: if a run was not evaluated on this question.
+    """
+    from ups.evaluation.comparison import read_values
+    from ups.pipeline.run_record import ARTIFACTS
+
+    return {
         name: {seed: read_values(folder / ARTIFACTS, question) for seed, folder in known.items()}
         for name, known in runs.items()
     }
+
+
+def undeclared_differences(runs: Runs) -> dict[str, dict[Difference, list[int]]]:
+    """Return, for each variant but the first, its undeclared differences to the first, and their seeds.
+
+    Raises:
+        UpsError: if a run has no complete record.
+    """
+    from ups.errors import ArtifactError
+    from ups.pipeline.controlled import declared_between, over_seeds
+    from ups.pipeline.run_record import read_record
+
     records = {name: {seed: read_record(folder) for seed, folder in known.items()} for name, known in runs.items()}
     for name, by_seed in records.items():
         for seed, record in by_seed.items():
@@ -97,17 +137,32 @@ def report(runs: Runs, question: Question) -> Report:
                     f"{record.params['seed']}. Run it again."
                 )
     reference, *others = runs
-    undeclared = {
+    return {
         name: over_seeds(
             {seed: (records[reference][seed], records[name][seed]) for seed in runs[name]},
             declared_between(reference, name),
         )
         for name in others
     }
-    costs = {
+
+
+def mean_costs_of(runs: Runs, question: Question) -> dict[str, Costs]:
+    """Return the mean costs of each variant's runs."""
+    from ups.evaluation.costs import mean_costs, read_costs
+    from ups.pipeline.run_record import ARTIFACTS
+
+    return {
         name: mean_costs([read_costs(folder / ARTIFACTS, question) for folder in known.values()])
         for name, known in runs.items()
     }
+
+
+def corrector_correlation(runs: Runs, values: Mapping[str, Mapping[int, pd.Series]]) -> LossCorrelation:
+    """Correlate the corrector's training loss with the error over all runs, see `ups.evaluation.overfitting_alarm`."""
+    from ups.evaluation.costs import read_train_loss
+    from ups.evaluation.overfitting_alarm import loss_correlation
+    from ups.pipeline.run_record import ARTIFACTS
+
     trained = [
         (name, loss, float(values[name][seed].mean(skipna=False)))
         for name, known in runs.items()
@@ -116,8 +171,7 @@ def report(runs: Runs, question: Question) -> Report:
     ]
     # A diverged run has no error; it cannot be placed.
     points = [(name, loss, error) for name, loss, error in trained if error == error]
-    correlation = loss_correlation(*([point[at] for point in points] for at in (1, 2, 0)))  # type: ignore[arg-type]
-    return Report(compare_values(values, reference, question), undeclared, costs, correlation)
+    return loss_correlation(*([point[at] for point in points] for at in (1, 2, 0)))  # type: ignore[arg-type]
 
 
 def text(found: Report) -> list[str]:
@@ -130,8 +184,8 @@ def text(found: Report) -> list[str]:
     direction = "higher" if question.metric in HIGHER_IS_BETTER else "lower"
     lines = [f"{question} ({direction} is better); seeds {seeds}"]
     for comparison in found.comparisons:
-        lines += ["", *describe(comparison), *_controlled(comparison, found.undeclared[comparison.method])]
-    return [*lines, "", *_costs(found.costs), "", _alarm(found.correlation)]
+        lines += ["", *describe(comparison), *control_lines(comparison, found.undeclared[comparison.method])]
+    return [*lines, "", *_costs(found.costs), "", alarm_line(found.correlation)]
 
 
 def as_dict(found: Report) -> dict[str, Any]:
@@ -150,7 +204,7 @@ def as_dict(found: Report) -> dict[str, Any]:
     return {"comparisons": comparisons, "costs": costs, "overfitting_alarm": asdict(found.correlation)}
 
 
-def _controlled(comparison: Comparison, differences: Mapping[Difference, list[int]]) -> list[str]:
+def control_lines(comparison: Comparison, differences: Mapping[Difference, list[int]]) -> list[str]:
     if not differences:
         return ["  CONTROLLED: the runs differ in what the variants declare, and in nothing else that is recorded."]
     between = f"{comparison.reference} -> {comparison.method}"
@@ -181,7 +235,7 @@ def _costs(costs: Mapping[str, Costs]) -> list[str]:
     return table(rows)
 
 
-def _alarm(correlation: LossCorrelation) -> str:
+def alarm_line(correlation: LossCorrelation) -> str:
     runs = f"{correlation.runs} runs, differences within variants"
     of = "of the corrector's training loss with the error"
     if correlation.r is None:

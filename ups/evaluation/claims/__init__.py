@@ -1,0 +1,1 @@
+"""The claims of the recipe, each answered from the results at hand."""
