@@ -17,7 +17,7 @@ from pathlib import Path
 import yaml
 from measure import Start, end, error_line, priority, starts, wait_for
 from shape import Shape
-from tools import ROOT, Dvc, Project, Snakemake, Sweep, Tool, Ups, have_no_server
+from tools import Dvc, Project, Snakemake, Sweep, Tool, Ups, have_no_server
 
 Cell = tuple[str, int, str]  # shape, workers, tool
 PAIR = "two ups sweeps"
@@ -234,7 +234,7 @@ class Bench:
     def prefect(self, repetitions: int) -> dict[str, list[float]]:
         """Return the seconds of importing Prefect, of a trivial flow without a server, and of this project's flow.
 
-        The project's flow runs the first shape, fully cached, beside which `ups sweep` is the comparison.
+        The project's flow and `ups sweep` do the same: they find one variant in the cache, and its run in MLflow.
         """
         found: dict[str, list[float]] = defaultdict(list)
         project = self.project(self.shapes[0], 0.0)
@@ -242,10 +242,15 @@ class Bench:
         executed = len(starts(project.log))
         home = {"PREFECT_HOME": str(project.folder.parent / "prefect"), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
         project.environment = have_no_server({**project.environment, **home, "DO_NOT_TRACK": "1"})
-        commands = {"import prefect": ["-c", "import prefect"], "trivial flow": ["-c", _FLOW]}
-        if (ROOT / "flows/ablation_sweep.py").is_file():
-            commands["flows.ablation_sweep"] = ["-m", "flows.ablation_sweep", "all", "--no-publish"]
-        project.run([sys.executable, *commands["trivial flow"]])  # makes Prefect's database
+        commands = {
+            "import prefect": ["-c", "import prefect"],
+            "trivial flow": ["-c", _FLOW],
+            # Of one variant, for the stand-in stages write nothing that two variants could be compared by.
+            "flows.ablation_sweep": ["-m", "flows.ablation_sweep", "v0"],
+            "ups sweep": [*self.ups.command[1:], "sweep", "v0"],
+        }
+        for name in ("trivial flow", "ups sweep"):  # make Prefect's database, and MLflow's with the run
+            project.run([sys.executable, *commands[name]])
         for _ in range(repetitions):
             for name, arguments in commands.items():
                 found[name].append(project.run([sys.executable, *arguments])[0])

@@ -1,8 +1,8 @@
 """The sweep engine beside its peers: the same stages through `ups sweep`, DVC's queue and Snakemake, in the same run.
 
     python benchmarks/pipeline/peers.py                              # prints the tables; half an hour
-    python benchmarks/pipeline/peers.py --write docs/benchmarks.md   # writes them between the file's markers
-    python benchmarks/pipeline/peers.py --repetitions 1 --parts overheads,kills
+    python benchmarks/pipeline/peers.py --write docs/benchmarks.md   # writes each part between its markers
+    python benchmarks/pipeline/peers.py --parts overheads,kills --write docs/benchmarks.md   # renews only these parts
 
 Executions are counted by what the stage commands themselves append to a log, not by what a tool says about them.
 Snakemake is installed by pip into an environment of its own from `snakemake-requirements.txt`, beside the project's.
@@ -29,7 +29,6 @@ from parts import PAIR, Bench, Cell, Measured, described_priority
 from shape import Shape
 from tools import REQUIREMENTS, ROOT, Dvc, Snakemake, Ups, shapes
 
-MARKER = "peers"
 PARTS = ("sweeps", "overheads", "kills", "second", "prefect")
 _CHANGED = ["train_codec"] * 3 + ["train_diffusion"] * 2 + ["distill"] * 3
 SHAPES = [
@@ -46,11 +45,12 @@ def main() -> None:
     tools = (Ups(), Dvc(), Snakemake(arguments.environment))
     with tempfile.TemporaryDirectory(prefix="peers-", dir=arguments.folder) as folder:
         bench = Bench(Path(folder), SHAPES, tools, arguments.seconds)
-        sections = [_measure(part, bench, arguments) for part in PARTS if part in arguments.parts]
-    text = "\n\n".join([_introduction(bench, arguments, commit), *sections])
-    print(text)
-    if arguments.write:
-        write(arguments.write, MARKER, text)
+        for part in arguments.parts:
+            section = _measure(part, bench, arguments)
+            text = f"{section}\n\n{_source(bench, arguments, commit)}"
+            print(f"{text}\n", flush=True)
+            if arguments.write:
+                write(arguments.write, f"peers-{part}", text)
     print(f"{time.perf_counter() - started:.0f} s", file=sys.stderr)
 
 
@@ -183,13 +183,14 @@ def prefect_section(found: dict[str, list[float]]) -> str:
     words = {
         "import prefect": "`import prefect`",
         "trivial flow": "a flow that does nothing, with the temporary server that it starts",
-        "flows.ablation_sweep": "`python -m flows.ablation_sweep` on the first shape, all of it cached",
+        "flows.ablation_sweep": "`python -m flows.ablation_sweep v0`, everything cached and published",
+        "ups sweep": "`ups sweep v0`, the same without Prefect",
     }
     lines = [f"* {words[name]}: {spread(values)} s" for name, values in found.items()]
     return "\n".join(["Prefect's own start, which `ups sweep` does without:", "", *lines])
 
 
-def _introduction(bench: Bench, arguments: argparse.Namespace, commit: str) -> str:
+def _source(bench: Bench, arguments: argparse.Namespace, commit: str) -> str:
     command = " ".join(["python benchmarks/pipeline/peers.py", *sys.argv[1:]])
     pinned = dict(line.split("==") for line in REQUIREMENTS.read_text(encoding="utf-8").split() if "==" in line)
     cores = len(os.sched_getaffinity(0))
