@@ -199,6 +199,11 @@ def test_labelled_arrays_go_in_and_come_out(surrogate):
     np.testing.assert_array_equal(again.u, U[0])
     np.testing.assert_array_equal(again.coefficients["viscosity"], [0.01, 0.015, 0.02])
     assert again.time == 0.5
+    table = surrogate.state(U, viscosity=np.linspace(0.01, 0.02, 6).reshape(2, 3))
+    both = surrogate.state(table.to_xarray().transpose("x", "batch_1", "channel", "batch_0").transpose("batch_0", ...))
+    assert table.to_xarray().dims == ("batch_0", "batch_1", "channel", "x")
+    np.testing.assert_array_equal(both.u, U)
+    np.testing.assert_array_equal(both.coefficients["viscosity"], table.coefficients["viscosity"])
     rollout = to_xarray(surrogate.rollout(again, 3))
     assert rollout.sizes == {"time": 3, "batch": 3, "channel": 1, "x": 32}
     np.testing.assert_allclose(rollout.time, [0.55, 0.6, 0.65])
