@@ -157,7 +157,15 @@ def test_one_place_imports_each_tool(package, owner):
 
 @pytest.mark.parametrize(
     "module",
-    ["ups", "ups.cli.app", "ups.tracking", "ups.pipeline.publish", "ups.pipeline.sweep", "ups.evaluation.table"],
+    [
+        "ups",
+        "ups.cli.app",
+        "ups.cli.report",
+        "ups.tracking",
+        "ups.pipeline.publish",
+        "ups.pipeline.sweep",
+        "ups.evaluation.table",
+    ],
 )
 def test_importing_it_is_light(module):
     heavy = ("torch", "pandas", "mlflow", "prefect", "dvc", "matplotlib")

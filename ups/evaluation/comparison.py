@@ -142,7 +142,11 @@ def read_values(artifacts: Path, question: Question, stage: str = "evaluate") ->
         raise ArtifactError(
             f"{path} does not exist. It is made by the stage `{stage}`: run the variant with this seed first."
         )
-    table = pd.read_parquet(path)
+    return select_values(pd.read_parquet(path), question, path)
+
+
+def select_values(table: pd.DataFrame, question: Question, path: Path) -> pd.Series:
+    """Return the values that answer a question from a table read from `path`, as `read_values` does."""
     for column, wanted in vars(question).items():
         chosen = table[table[column] == wanted]
         if chosen.empty:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import io
+import re
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import matplotlib.pyplot as plt
@@ -23,6 +25,7 @@ from ups.evaluation.figures.style import (
     SKY,
     line_style,
     new_figure,
+    save,
     styled,
     with_unit,
 )
@@ -90,12 +93,12 @@ def variant_style(position: int) -> dict[str, Any]:
 
 
 def drawn(draw: Callable[..., None], *args: Any) -> bytes:
-    """Return the SVG that a function of this module draws."""
-    buffer = io.BytesIO()
-    # Without the salt and the date the same numbers would give another file every time.
-    with plt.rc_context({"svg.hashsalt": "ups", "svg.fonttype": "path"}):
-        draw(buffer, *args)
-    return buffer.getvalue()
+    """Return the SVG that a function of this module, or of `ups.evaluation.figures`, draws; its first argument apart."""
+    # Without the salt, and with the date in the metadata, the same numbers would give another file every time.
+    with plt.rc_context({"svg.hashsalt": "ups", "svg.fonttype": "path"}), tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "figure.svg"
+        draw(path, *args)
+        return re.sub(rb"<metadata>.*?</metadata>", b"", path.read_bytes(), flags=re.DOTALL)
 
 
 def over_seeds(tables: Sequence[pd.DataFrame]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -114,7 +117,7 @@ def over_seeds(tables: Sequence[pd.DataFrame]) -> tuple[np.ndarray, np.ndarray, 
 
 
 @styled
-def draw_lines(buffer: io.BytesIO, title: str, x_label: str, y_label: str, lines: Sequence[Line]) -> None:
+def draw_lines(path: Path, title: str, x_label: str, y_label: str, lines: Sequence[Line]) -> None:
     """Draw lines with bands on a logarithmic axis, the legend below."""
     figure, axes = new_figure(1, 1, WIDTH, 3.4 + 0.2 * ((len(lines) + 1) // 2))
     axis = axes[0, 0]
@@ -127,17 +130,17 @@ def draw_lines(buffer: io.BytesIO, title: str, x_label: str, y_label: str, lines
     axis.set_ylabel(y_label)
     axis.set_title(title)
     _legend_below(figure, axis)
-    _save(figure, buffer)
+    save(figure, path)
 
 
 @styled
 def draw_cost(
-    buffer: io.BytesIO, title: str, points: Sequence[Point], curves: Mapping[str, Sequence[tuple[int, float, float]]]
+    path: Path, title: str, points: Sequence[Point], curves: Mapping[str, Sequence[tuple[int, float, float]]]
 ) -> None:
     """Draw error against cost.
 
     Args:
-        buffer: takes the SVG.
+        path: the SVG.
         title: of the figure.
         points: one per model.
         curves: label -> classical solvers by cells: (cells, milliseconds, nRMSE), joined by a line.
@@ -162,17 +165,17 @@ def draw_cost(
     axis.set_ylabel(with_unit("nRMSE", "1"))
     axis.set_title(title)
     _legend_below(figure, axis)
-    _save(figure, buffer)
+    save(figure, path)
 
 
 @styled
 def draw_training(
-    buffer: io.BytesIO, stage: str, histories: Sequence[tuple[str, Mapping[str, Any], Sequence[pd.DataFrame]]]
+    path: Path, stage: str, histories: Sequence[tuple[str, Mapping[str, Any], Sequence[pd.DataFrame]]]
 ) -> None:
     """Draw the losses of one stage against updates: validation with markers, training without, zero correction dotted.
 
     Args:
-        buffer: takes the SVG.
+        path: the SVG.
         stage: for the title.
         histories: label, look and one history per seed, for each group of variants that share the stage.
     """
@@ -198,17 +201,17 @@ def draw_training(
     axis.set_ylabel("loss [–]")
     axis.set_title(stage)
     _legend_below(figure, axis, columns=2)
-    _save(figure, buffer)
+    save(figure, path)
 
 
 @styled
 def draw_bands(
-    buffer: io.BytesIO, title: str, unit: str, entries: Sequence[tuple[str, Mapping[str, Any], Mapping[str, Any]]]
+    path: Path, title: str, unit: str, entries: Sequence[tuple[str, Mapping[str, Any], Mapping[str, Any]]]
 ) -> None:
     """Draw the error carried by low, middle and high wavenumbers, one marker per model.
 
     Args:
-        buffer: takes the SVG.
+        path: the SVG.
         title: of the figure.
         unit: of the field.
         entries: label, look, and band -> (mean, low, high).
@@ -229,7 +232,7 @@ def draw_bands(
     axis.set_ylabel(with_unit("root mean square error", unit))
     axis.set_title(title)
     _legend_below(figure, axis)
-    _save(figure, buffer)
+    save(figure, path)
 
 
 def model_look(model: str) -> tuple[str, dict[str, Any]]:
@@ -257,8 +260,3 @@ def _log(axis: Any, which: Literal["x", "y"]) -> None:
         ticks.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0) if high < 100.0 * low else (1.0,)))
     ticks.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:.3g}"))
     ticks.set_minor_formatter(ticker.NullFormatter())
-
-
-def _save(figure: Any, buffer: io.BytesIO) -> None:
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
-    plt.close(figure)

@@ -11,6 +11,7 @@ from typing import Any, ParamSpec, TypeVar
 import pandas as pd
 
 from ups.errors import UpsError
+from ups.pipeline.lock import DVC_LOCK, read_lock
 from ups.report.runs import Chosen, Run
 
 P = ParamSpec("P")
@@ -50,9 +51,17 @@ class Material:
         found = self._read(run.artifacts / stage / name, pd.read_csv)
         return None if found is None or found.empty else found
 
+    def parquet(self, run: Run, stage: str, name: str) -> pd.DataFrame | None:
+        """Return the table in a parquet file of a stage."""
+        return self._read(run.artifacts / stage / name, pd.read_parquet)
+
     def bytes(self, run: Run, stage: str, name: str) -> bytes | None:
         """Return a file of a stage as it is."""
         return self._read(run.artifacts / stage / name, Path.read_bytes)
+
+    def lock(self, run: Run) -> dict[str, Any] | None:
+        """Return the stages in the `dvc.lock` of a run."""
+        return self._read(run.folder / DVC_LOCK, read_lock)
 
     def note(self, path: Path) -> None:
         """Note a file that something else reads."""

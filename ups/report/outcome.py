@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
-from ups.evaluation.comparison import Comparison, Question, Verdict, compare, read_values
+from ups.evaluation.comparison import PER_TRAJECTORY, Comparison, Question, Verdict, compare, select_values
 from ups.evaluation.comparison_text import describe
 from ups.evaluation.costs import Costs
+from ups.evaluation.figures.paired_differences import draw_paired_differences
 from ups.evaluation.seed_tests import LEVEL, MIN_PAIRS, paired_t
 from ups.evaluation.table import results_table
 from ups.report import comparison as comparing
+from ups.report import figures
 from ups.report.elements import Html, absent, details, items, paragraph, picture, section, table, tag, text
 from ups.report.material import Material
 from ups.report.numbers import NOTHING, error, error_interval, interval, seconds, share
@@ -78,13 +79,15 @@ def read(material: Material, question: Question) -> Values:
     """Return variant -> seed -> values per trajectory, of the runs that were evaluated on this."""
     found: Values = {}
     for run in evaluated(material):
-        values = (
-            material.attempt(f"{run.name}, {question}", read_values, run.artifacts, question)
-            if _has(material, run, question)
-            else None
-        )
+        if not _has(material, run, question):
+            continue
+        path = run.artifacts / "evaluate" / PER_TRAJECTORY
+        table = material.parquet(run, "evaluate", PER_TRAJECTORY)
+        if table is None:
+            material.problems[f"{path}: it is not there or cannot be read"] = None
+            continue
+        values = material.attempt(f"{run.name}, {question}", select_values, table, question, path)
         if values is not None:
-            material.note(run.artifacts / "evaluate" / "per_trajectory.parquet")
             found.setdefault(run.variant, {})[run.seed] = values
     return found
 
@@ -276,12 +279,7 @@ def _secondary(material: Material, question: Question, reference: str) -> list[l
 
 
 def _figure(compared: Sequence[Comparison]) -> Html:
-    from ups.evaluation.figures.paired_differences import draw_paired_differences
-
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "differences.svg"
-        draw_paired_differences(path, compared)
-        data = path.read_bytes()
+    data = figures.drawn(draw_paired_differences, compared)
     methods = ", ".join(each.method for each in compared)
     return picture(
         data,

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ups.pipeline.lock import DVC_LOCK, file_hashes, read_lock
+from ups.pipeline.lock import DVC_LOCK, file_hashes
 from ups.pipeline.stages import DVC_YAML
 from ups.report.elements import Html, absent, details, paragraph, section, table, tag
 from ups.report.material import Material, md5
@@ -57,10 +57,9 @@ def _records(material: Material, run: Run) -> dict[str, dict[str, Any]]:
 
 
 def _run_row(material: Material, run: Run, records: dict[str, dict[str, Any]]) -> list[str]:
-    lock = material.attempt(f"{run.folder / DVC_LOCK}", read_lock, run.folder / DVC_LOCK)
+    lock = material.lock(run)
     path, digest = _UNKNOWN, _UNKNOWN
     if lock is not None:
-        material.note(run.folder / DVC_LOCK)
         deps = [entry["path"] for entry in lock.get("prepare_data", {}).get("deps", []) if "path" in entry]
         path = next((dep for dep in deps if not dep.endswith(".py")), _UNKNOWN)
         digest = str(file_hashes(lock).get(path, _UNKNOWN))
@@ -96,7 +95,7 @@ def _versions(records: dict[Run, dict[str, dict[str, Any]]]) -> list[Html]:
 def _commands(material: Material) -> Html:
     """List the commands that DVC ran, as the lock of the first run has them."""
     run = material.chosen.runs[0]
-    lock = material.attempt(f"{run.folder / DVC_LOCK}", read_lock, run.folder / DVC_LOCK)
+    lock = material.lock(run)
     if not lock:
         return absent(f"{run.folder / DVC_LOCK} does not say which commands were run.")
     rows = [[stage, tag("code", str(entry.get("cmd")))] for stage, entry in lock.items()]

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from ups.errors import ArtifactError
-from ups.evaluation.comparison import PER_TRAJECTORY, Comparison, Question, compare, read_values
+from ups.evaluation.comparison import PER_TRAJECTORY, Comparison, Question, compare, select_values
 
 PROTOCOLS = ("pdebench", "rollout_ic", "one_step")
 
@@ -34,6 +34,7 @@ class Evidence:
     def __init__(self, runs: Mapping[str, Mapping[int, Path]]) -> None:
         self.runs = {variant: dict(known) for variant, known in runs.items() if known}
         self.used: dict[Path, None] = {}
+        self._tables: dict[Path, pd.DataFrame] = {}
 
     def begin(self) -> None:
         """Forget which files were read."""
@@ -153,12 +154,16 @@ class Evidence:
         return float(values.mean(skipna=False))
 
     def _values(self, artifacts: Path, stage: str, question: Question) -> pd.Series:
+        path = artifacts / stage / PER_TRAJECTORY
+        if path not in self._tables:
+            if not path.is_file():
+                raise Missing(f"needs {path}, which the stage {stage} makes")
+            self._tables[path] = pd.read_parquet(path)
+        self.used[path] = None
         try:
-            values = read_values(artifacts, question, stage)
+            return select_values(self._tables[path], question, path)
         except ArtifactError as error:
             raise Missing(f"needs more than these runs hold: {error}") from None
-        self.used[artifacts / stage / PER_TRAJECTORY] = None
-        return values
 
     def _json(self, path: Path) -> dict[str, Any]:
         self.used[path] = None
