@@ -38,8 +38,8 @@ def parameters(**changes):
             "time_stride": 1,
             "splits": {"test": [0, 3], "validation": [3, 5], "train": [5, None]},
         },
-        "seed": 42,
         "simulate": {
+            "seed": 42,
             "samples": 12,
             "points": 64,
             "frames": 6,

@@ -93,7 +93,7 @@ def variant_style(position: int) -> dict[str, Any]:
 
 
 def drawn(draw: Callable[..., None], *args: Any) -> bytes:
-    """Return the SVG that a function of this module, or of `ups.evaluation.figures`, draws; its first argument apart."""
+    """Return the SVG that a function of this module, or of `ups.evaluation.figures`, draws."""
     # Without the salt, and with the date in the metadata, the same numbers would give another file every time.
     with plt.rc_context({"svg.hashsalt": "ups", "svg.fonttype": "path"}), tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "figure.svg"
