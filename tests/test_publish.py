@@ -68,7 +68,9 @@ def test_everything_is_in_the_run(project, client):
     assert len(tags["git_commit"]) == 40
     assert json.loads(tags["versions"])["torch"] == "2.13.0"
     assert tags[FINGERPRINT_TAG] == lock.fingerprint(lock.read_lock())
-    assert client.get_experiment(run.info.experiment_id).name == "burgers1d"
+    experiment = client.get_experiment(run.info.experiment_id)
+    assert experiment.name == "burgers1d"
+    assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
     assert run.info.status == "FINISHED"
 
     downloaded = project / "downloaded"

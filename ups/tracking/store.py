@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 DEFAULT_STORE = "sqlite:///mlflow.db"
+# Without it MLflow's pages take a new experiment for one of language models, and show no runs and no curves at first.
+_MODEL_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
 
 
 class TrackingError(UpsError):
@@ -83,7 +85,8 @@ def find_experiment(client: MlflowClient, name: str, address: str) -> str:
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
         path = database_file(address)  # files lie beside a database file; a server knows its own place
-        return str(client.create_experiment(name, str(path.parent / "mlruns" / name) if path else None))
+        place = str(path.parent / "mlruns" / name) if path else None
+        return str(client.create_experiment(name, place, tags=_MODEL_TRAINING))
     if experiment.lifecycle_stage == "deleted":
         client.restore_experiment(experiment.experiment_id)
     return str(experiment.experiment_id)
