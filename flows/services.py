@@ -131,6 +131,7 @@ def _stop(service: Service, patience: float = 15.0) -> None:
     for member in alive:
         with contextlib.suppress(psutil.NoSuchProcess):
             member.kill()
+    psutil.wait_procs(alive, timeout=5)
 
 
 def _start(name: str, command: list[str], environment: dict[str, str], address: str) -> Service:
