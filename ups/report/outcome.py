@@ -29,7 +29,7 @@ Values = dict[str, dict[int, pd.Series]]
 _SIGNS = {
     Verdict.BETTER: "▲",
     Verdict.WORSE: "▼",
-    Verdict.NO_DIFFERENCE: "＝",
+    Verdict.NO_DIFFERENCE: "=",
     Verdict.TOO_FEW: "?",
     Verdict.DIVERGED: "✗",
 }

@@ -253,9 +253,15 @@ def _cost_points(material: Material, protocol: str) -> list[Point]:
         if found and len(found) == len(material.chosen.of(variant)):
             costs, errors, spread = zip(*found, strict=True)
             mean = sum(errors) / len(errors)
-            low, high = (min(errors), max(errors)) if len(errors) > 1 else (mean - spread[0], mean + spread[0])
+            low, high = _range(errors) if len(errors) > 1 else (mean - spread[0], mean + spread[0])
             points.append(Point(label, sum(costs) / len(costs), mean, max(low, 0.1 * mean), high, style))
     return points
+
+
+def _range(values: Sequence[float]) -> tuple[float, float]:
+    """Return the smallest and the largest value, or the mean where rounding puts that outside: bars have no minus."""
+    mean = sum(values) / len(values)
+    return min(mean, *values), max(mean, *values)
 
 
 def _classical(material: Material, protocol: str) -> dict[str, list[tuple[int, float, float]]]:
@@ -326,7 +332,7 @@ def _bands(
             values = outcome.read(material, Question(f"spectral_error_{band}", protocol, model)).get(variant, {})
             errors = [float(one.mean(skipna=False)) for one in values.values()]
             if errors and all(value == value for value in errors):
-                bands[band] = (sum(errors) / len(errors), min(errors), max(errors))
+                bands[band] = (sum(errors) / len(errors), *_range(errors))
         if bands:
             entries.append((label, style, bands))
     return entries

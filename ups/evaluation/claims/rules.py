@@ -86,7 +86,7 @@ def direction(found: Estimate, claimed: float, sized: bool = True) -> Decision:
     if high < 0.0:
         return ClaimVerdict.DOES_NOT_HOLD, "the interval lies on the opposite side of no effect"
     if sized and high < size:
-        return ClaimVerdict.DOES_NOT_HOLD, "no effect is shown, and one of the claimed size is left out"
+        return ClaimVerdict.DOES_NOT_HOLD, "the interval holds no effect and leaves out one of the claimed size"
     also = "one of the claimed size" if sized else "effects on either side"
     return ClaimVerdict.CANNOT_TELL, f"the interval holds both no effect and {also}"
 
