@@ -13,7 +13,7 @@ from standin import ROOT
 from ups.errors import ParameterError
 from ups.parameters.sweeps import parse_seeds, read_sweep
 from ups.pipeline import executions, jobs
-from ups.pipeline.executions import Execution, History
+from ups.pipeline.executions import Execution
 from ups.pipeline.plan import plan
 
 KEYS = ["executions", "naive_executions", "cached", "predicted_s", "saved_s", "stages"]
@@ -66,14 +66,36 @@ def test_reasons_name_what_changed(project):
     assert plan(jobs.resolve(["v0"])).predicted_s == 24.0
 
 
-def test_predictions_are_medians_of_what_took_how_long():
-    def line(fingerprint: str, seconds: float, code: int = 0) -> Execution:
-        return Execution("s", fingerprint, "k", "v", 0, 0.0, seconds, code)
+def _logged(nodes, seconds: float, code: int = 0) -> None:
+    for node in nodes:
+        line = Execution(node.stage, node.fingerprint, "key", "v0", 42, 0.0, seconds, code)
+        executions.append(line, node.description)
 
-    history = History([line("a", 1.0), line("b", 5.0), line("b", 7.0), line("b", 600.0), line("b", 999.0, code=1)])
-    assert history.seconds("s", "b") == 7.0
-    assert history.seconds("s", "new") == 6.0
-    assert history.seconds("other", "new") is None
+
+def test_predictions_are_medians_of_what_took_how_long(project):
+    nodes = plan(jobs.resolve(["v0"])).nodes
+    for seconds in (1000.0, 5.0, 6.0, 7.0, 8.0, 900.0):
+        _logged(nodes, seconds)
+    _logged(nodes, 999.0, code=1)
+    assert {node.seconds for node in plan(jobs.resolve(["v0"])).nodes} == {7.0}  # of the latest five that succeeded
+    # Another variant and another seed are other executions of the same size.
+    assert {node.seconds for node in plan(jobs.resolve(["v1"], [7])).nodes} == {7.0}
+
+
+def test_predictions_take_the_execution_most_alike(project):
+    _logged(plan(jobs.resolve(["v0"])).nodes, 10.0)
+    _logged(plan(jobs.resolve(["v1"])).nodes, 20.0)  # the latest, but of another variant
+    again = {node.stage: node.seconds for node in plan(jobs.resolve(["v0"], [7])).nodes}
+    assert again["train_operator"] == again["evaluate"] == 10.0
+
+
+def test_another_size_predicts_nothing(project):
+    _logged(plan(jobs.resolve(["v0"], preset="tiny")).nodes, 3.0)
+    larger = plan(jobs.resolve(["v0"], preset="default"))
+    # The presets set nothing that this project's `prepare_data` reads: it is the same execution.
+    assert {node.stage for node in larger.nodes if node.predicted_s is not None} == {"prepare_data"}
+    assert "5 of them have never run at this size" in larger.summary()
+    assert {node.predicted_s for node in plan(jobs.resolve(["v1"], [7], preset="tiny")).nodes} == {3.0}
 
 
 def test_a_torn_line_of_the_log_is_left_out(project):

@@ -10,7 +10,6 @@ import fcntl
 import json
 import os
 import platform
-import statistics
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cache
@@ -23,7 +22,7 @@ LOG = Path(".ups/executions.jsonl")
 DESCRIPTIONS = Path(".ups/descriptions")
 # What a result may depend on beside what DVC tracks; the same packages as in `provenance.json`.
 PACKAGES = ("torch", "numpy", "h5py", "safetensors", "pydantic", "pandas", "scipy", "neuraloperator")
-_MOST_RECENT = 5  # executions that a prediction is made from
+_MOST_RECENT = 5  # executions that a reason is looked for among
 
 
 @dataclass(frozen=True)
@@ -106,12 +105,13 @@ class History:
                 self._by_stage.setdefault(execution.stage, []).append(execution)
                 self._by_fingerprint.setdefault(execution.fingerprint, []).append(execution)
 
-    def seconds(self, stage: str, fingerprint: str) -> float | None:
-        """Return the median time of the latest executions of this fingerprint, else of this stage; None if none."""
-        some = self._by_fingerprint.get(fingerprint) or self._by_stage.get(stage)
-        if not some:
-            return None
-        return round(statistics.median(execution.seconds for execution in some[-_MOST_RECENT:]), 3)
+    def all_of(self, fingerprint: str) -> list[Execution]:
+        """Return the executions of a fingerprint that succeeded, the oldest first."""
+        return self._by_fingerprint.get(fingerprint, [])
+
+    def all_at(self, stage: str) -> list[Execution]:
+        """Return the executions of a stage that succeeded, the oldest first."""
+        return self._by_stage.get(stage, [])
 
     def of(self, fingerprint: str) -> Execution | None:
         """Return the latest execution of a fingerprint."""
@@ -122,11 +122,12 @@ class History:
         executions = self._by_stage.get(stage, [])
         same = [e for e in executions if (e.variant, e.seed) == (variant, seed)]
         chosen = same[-1:] or executions[-_MOST_RECENT:]
-        return [found for e in chosen if (found := _description(e.fingerprint)) is not None]
+        return [found for e in chosen if (found := description_of(e.fingerprint)) is not None]
 
 
 @cache
-def _description(fingerprint: str) -> dict[str, Any] | None:
+def description_of(fingerprint: str) -> dict[str, Any] | None:
+    """Return what a logged execution depended on, see `ups.pipeline.fingerprint.describe`; None if it is lost."""
     try:
         content = json.loads((DESCRIPTIONS / f"{fingerprint}.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):

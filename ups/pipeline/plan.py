@@ -21,6 +21,7 @@ from ups.pipeline.executions import History
 from ups.pipeline.fingerprint import Sources, describe, fingerprint
 from ups.pipeline.graph import Step, steps
 from ups.pipeline.jobs import Job
+from ups.pipeline.predictions import Predictor, Workload, workload
 from ups.pipeline.stages import DVC_YAML
 
 
@@ -116,9 +117,10 @@ class Plan:
         unknown = sum(node.predicted_s is None for node in self.nodes)
         took = f"about {duration(self.predicted_s)} on one worker, {duration(self.saved_s)} saved"
         if unknown:
-            took = f"{unknown} of them have never run, the others take {took}" if unknown < self.executions else ""
+            never = f"{unknown} of them have never run at this size, the others take {took}"
+            took = never if unknown < self.executions else ""
         counts = f"{self.executions} executions instead of {self.naive_executions}, {self.cached} cached"
-        return f"{counts}; {took or 'none of them has ever run, so how long they take is not known'}."
+        return f"{counts}; {took or 'none of them has ever run at this size, so how long they take is not known'}."
 
     def of(self, job: Job) -> dict[str, Node]:
         """Return the stage executions of one job, by stage."""
@@ -229,8 +231,12 @@ def environment_change(node: Node, outs: Iterable[Entry], store: Store, history:
 def _predict(made: Plan, history: History) -> None:
     """Fill in how long each stage takes: as logged, else as the stage itself noted in a cached result."""
     noted: dict[str, float] = {}
+    predictor = Predictor(history)
+    workloads: dict[str, Workload] = {}
     for node in made.nodes:
-        node.seconds = history.seconds(node.stage, node.fingerprint)
+        above = [workloads[one.fingerprint] for one in node.upstream.values()]
+        workloads[node.fingerprint] = workload(node.description, above)
+        node.seconds = predictor.seconds(node.stage, node.fingerprint, workloads[node.fingerprint])
         if node.seconds is None and node.outs:
             seconds = _provenance(made.store, node.outs).get("seconds")
             if isinstance(seconds, int | float):
