@@ -57,6 +57,29 @@ def test_what_variants_declare_against_each_other():
         declared_between("gold", "golden")
 
 
+def test_runs_of_an_older_schema_are_read_and_told_apart(tmp_path, pair):
+    """Runs made before a parameter existed can be compared; against a newer run the parameter is a difference."""
+    for folder in pair:
+        _forget(folder, "train_operator", "reencode")
+    assert check(pair) == []
+    newer = make_run(tmp_path / "newer-0", "light-diffusion", 0)
+    found = undeclared(read_record(pair[0]), read_record(newer), declared_between("golden", "light-diffusion"))
+    assert any("train_operator.reencode" in line and "(not set)" in line for line in map(str, found))
+
+
+def _forget(folder, section, key):
+    raw = read_yaml(folder / BASE)
+    del raw[section][key]
+    (folder / BASE).write_text(yaml.safe_dump(raw))
+    lock = read_yaml(folder / "dvc.lock")
+    for stage in lock["stages"].values():
+        for values in stage.get("params", {}).values():
+            if section in values:
+                values[section].pop(key, None)
+            values.pop(f"{section}.{key}", None)
+    (folder / "dvc.lock").write_text(yaml.safe_dump(lock))
+
+
 # --- fifty planted differences -----------------------------------------------------------------------------------
 
 

@@ -112,8 +112,10 @@ def _params(folder: Path, stages: Mapping[str, Any]) -> dict[str, Any]:
             _set(raw, key, value)
     try:
         return complete(raw)
-    except ParameterError as error:
-        raise ArtifactError(f"{folder}: its parameters are not valid for this version of the code. {error}") from None
+    except ParameterError:
+        # Made by code that had other parameters: it is compared by what it says, and a parameter that only one of two
+        # runs has is a difference between them.
+        return raw
 
 
 def _set(nested: dict[str, Any], key: str, value: Any) -> None:
