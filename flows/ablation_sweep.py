@@ -19,7 +19,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from prefect import State, flow, get_run_logger, task
+from prefect import State, flow, get_run_logger, runtime, task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Cancelled, Completed, Failed
@@ -101,7 +101,12 @@ def publish_rest(names: list[str]) -> dict[str, str]:
     return {name: publish.publish_results(results.FOLDER / name).run_id for name in names}
 
 
-@task(task_run_name="compare {variants}", cache_policy=NO_CACHE, retries=0)
+def _compared() -> str:
+    """Return the name of a task run of `compare`; a template would show the list as Python writes it."""
+    return f"compare {', '.join(runtime.task_run.parameters['variants'])}"
+
+
+@task(task_run_name=_compared, cache_policy=NO_CACHE, retries=0)
 def compare(variants: list[str], seeds: list[int], preset: str, task_name: str | None) -> str:
     """Compare the variants with the first one, and keep the report here and in MLflow."""
     from ups.report import kept_comparison
