@@ -116,7 +116,7 @@ def test_every_way_to_forecast_is_the_same_forecast(tmp_path):
     torch.testing.assert_close(rolled, frames, atol=1e-6, rtol=0)
     observer, z = model.start(smooth()[:, 0])
     for step in (1, 2, 3):
-        z = model.forecaster().step(z, C)
+        z = model.forecaster().advance(z, C)[:, 0]
         torch.testing.assert_close(model.decode(z, observer, step), frames[:, step - 1], atol=1e-6, rtol=0)
         z = model.reencode(z)
 

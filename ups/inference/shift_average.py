@@ -26,7 +26,7 @@ class ShiftAverage:
     copies: int
 
     @property
-    def evaluations_per_step(self) -> int:
+    def evaluations_per_step(self) -> float:
         return self.copies * self.forecast.evaluations_per_step
 
     @torch.no_grad()

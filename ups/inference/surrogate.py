@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -26,11 +26,11 @@ from ups.inference.manifest import BUNDLE, Manifest, read_manifest, write_manife
 from ups.models.codec import Codec
 from ups.models.corrector import ResidualCorrector
 from ups.models.operator import LatentOperator
+from ups.models.rollout import Advance, unroll
 from ups.models.teacher import Teacher
 from ups.models.weights import CONFIG, WEIGHTS, is_skipped, load_model
 
 Mode = Literal["operator", "zero_correction", "corrected", "student", "assembled"]
-StepMap = Callable[[Tensor, Tensor], Tensor]
 _MOST_POINTS = 2**24  # in a bundle; ten times the largest grid of PDEBench
 
 
@@ -39,23 +39,20 @@ class Forecast:
     """A surrogate with one of its step maps, callable as a forecaster.
 
     Attributes:
+        advance: the step map.
         evaluations_per_step: network evaluations per time step.
     """
 
     surrogate: Surrogate
-    step: StepMap
-    evaluations_per_step: int
+    advance: Advance
+    evaluations_per_step: float
 
     @torch.no_grad()
     def __call__(self, given: Tensor, num_steps: int, coefficients: Tensor) -> Tensor:
         """Continue from the last given frame: (B, G, C, X), (B, P) -> (B, num_steps, C, X), physical units."""
         observer, z = self.surrogate.start(given[:, -1])
-        frames = []
-        for _ in range(num_steps):
-            z = self.step(z, coefficients)
-            frames.append(self.surrogate.codec.decode(z))
-            z = self.surrogate.reencode(z, frames[-1])
-        return observer.restore(torch.stack(frames, dim=1), first=1)
+        frames = list(self.surrogate.unroll(self.advance, z, coefficients, num_steps))
+        return observer.restore(torch.cat(frames, dim=1), first=1)
 
 
 @dataclass(frozen=True)
@@ -85,16 +82,15 @@ class Surrogate:
         """Tokens of time step `step` after the observer's start, (B, N, D) -> (B, C, X) physical."""
         return observer.restore(self.codec.decode(z)[:, None], first=step)[:, 0]
 
-    def reencode(self, z: Tensor, decoded: Tensor | None = None) -> Tensor:
-        """Return the tokens that the next step starts from: `z` itself, or the encoding of what it decodes to.
+    def reencode(self, z: Tensor) -> Tensor:
+        """Return the tokens, (B, N, D), that the next step starts from: `z`, or the encoding of what it decodes to."""
+        return self.codec.encode(self.codec.decode(z)) if self.operator.reencode else z
 
-        Args:
-            z: predicted tokens, (B, N, D).
-            decoded: what the codec decodes them to, (B, C, X), where that is already known.
-        """
-        if not self.operator.reencode:
-            return z
-        return self.codec.encode(self.codec.decode(z) if decoded is None else decoded)
+    def unroll(self, advance: Advance, z: Tensor, coefficients: Tensor, steps: int) -> Iterator[Tensor]:
+        """Yield decoded frames (B, f, C, X) as the codec sees them, as many at a time as `advance` predicts."""
+        for _, decoded in unroll(advance, z, coefficients, steps, self.codec, self.operator.reencode):
+            assert decoded is not None  # a codec was given
+            yield decoded
 
     def decode_at(self, z: Tensor, observer: Observer, x: Tensor) -> Tensor:
         """Tokens of the observer's start, positions (Q,) as fractions of the domain in [0, 1) -> (B, C, Q) physical."""
@@ -130,27 +126,26 @@ class Surrogate:
         if mode == "assembled":
             mode = "corrected" if self.corrector is not None and self.corrector_pays else "operator"
         if mode == "operator":
-            return Forecast(self, self.operator, 1)
+            return Forecast(self, self.operator.advance, 1 / self.operator.frames_per_call)
         if mode == "student":
             if self.student is None:
                 raise ArtifactError("this surrogate has no student: the stage `distill` was skipped")
-            return Forecast(self, self.student, 1)
+            return Forecast(self, self.student.advance, 1)
         if self.corrector is None:
             raise ArtifactError(f"this surrogate has no corrector for '{mode}': train_diffusion was skipped")
         if mode == "zero_correction":
-            return Forecast(self, lambda z, c: self.operator(z, c) + 0.0, 1)
-        return Forecast(self, Teacher(self.operator, self.corrector).step, 2)
+            return Forecast(self, lambda z, c: self.operator.advance(z, c) + 0.0, 1)
+        teacher = Teacher(self.operator, self.corrector)
+        return Forecast(self, lambda z, c: teacher.step(z, c)[:, None], 2)
 
     @torch.no_grad()
     def rollout(self, initial: Tensor, coefficients: Tensor, steps: int, mode: Mode = "assembled") -> Iterator[Tensor]:
         """Yield `steps` frames (B, C, X) after `initial` (B, C, X), one at a time."""
-        step = self.forecaster(mode).step
         observer, z = self.start(initial)
-        for number in range(1, steps + 1):
-            z = step(z, coefficients)
-            decoded = self.codec.decode(z)
-            yield observer.restore(decoded[:, None], first=number)[:, 0]
-            z = self.reencode(z, decoded)
+        number = 1
+        for decoded in self.unroll(self.forecaster(mode).advance, z, coefficients, steps):
+            yield from observer.restore(decoded, first=number).unbind(1)
+            number += decoded.shape[1]
 
     def to(self, device: torch.device | str) -> Surrogate:
         for model in (self.codec, self.operator, self.corrector, self.student):

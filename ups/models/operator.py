@@ -1,6 +1,6 @@
-"""The latent operator: one physical time step of the tokens.
+"""The latent operator: the next frames from the present tokens.
 
-Shapes: B batch, N tokens, D latent width, P equation coefficients.
+Shapes: B batch, F frames per call, N tokens, D latent width, P equation coefficients.
 """
 
 from typing import Any
@@ -15,7 +15,9 @@ BACKBONES: dict[str, type[nn.Module]] = {"pde_transformer": PdeTransformer, "tok
 
 
 class LatentOperator(nn.Module):
-    """z(t + dt) = z + s f((z - m) / s, dt, coefficients), with m and s the training latents' mean and deviation.
+    """z(t + k dt) = z + s f_k((z - m) / s, dt, coefficients), k = 1..F.
+
+    m and s are the training latents' mean and deviation.
 
     Args:
         tokens, dim: size of the latent space.
@@ -24,7 +26,10 @@ class LatentOperator(nn.Module):
         backbone: name and arguments of the network f.
         reencode: whether, in a rollout, every step but the first starts from the encoding of the decoded field. The
             operator does not do that itself: it knows no codec.
+        frames_per_call: number F of frames that one evaluation of the network predicts.
     """
+
+    COMPILED = ("advance",)
 
     mean: Tensor
     std: Tensor
@@ -37,12 +42,15 @@ class LatentOperator(nn.Module):
         dt: float,
         backbone: dict[str, Any],
         reencode: bool = False,
+        frames_per_call: int = 1,
     ) -> None:
         super().__init__()
-        self.dt, self.reencode = dt, reencode
+        self.dt, self.reencode, self.frames_per_call = dt, reencode, frames_per_call
         arguments = dict(backbone)
         network = BACKBONES[arguments.pop("name")]
-        self.network = network(tokens=tokens, dim=dim, num_conditions=1 + num_coefficients, **arguments)
+        self.network = network(
+            tokens=tokens, dim=dim, num_conditions=1 + num_coefficients, frames=frames_per_call, **arguments
+        )
         self.register_buffer("mean", torch.zeros(dim))
         self.register_buffer("std", torch.ones(dim))
 
@@ -55,8 +63,17 @@ class LatentOperator(nn.Module):
         return (z - self.mean) / self.std
 
     def forward(self, z: Tensor, coefficients: Tensor) -> Tensor:
-        """Advance tokens by one time step: (B, N, D), (B, P) -> (B, N, D)."""
-        return z + self.std * self.network(self.standardize(z), self._condition(coefficients))
+        """Advance tokens by one time step: (B, N, D), (B, P) -> (B, N, D). For operators of one frame per call."""
+        frames = self.advance(z, coefficients)
+        if frames.shape[1] != 1:
+            raise ValueError(f"this operator predicts {frames.shape[1]} frames per call: use `advance`")
+        return frames[:, 0]
+
+    def advance(self, z: Tensor, coefficients: Tensor) -> Tensor:
+        """Predict the next frames: (B, N, D), (B, P) -> (B, F, N, D)."""
+        increments = self.network(self.standardize(z), self._condition(coefficients))  # (B, N, F D)
+        increments = increments.unflatten(-1, (self.frames_per_call, -1)).transpose(1, 2)
+        return z[:, None] + self.std * increments
 
     def _condition(self, coefficients: Tensor) -> Tensor:
         """Scalars of order one from dt and coefficients that may span decades and signs."""

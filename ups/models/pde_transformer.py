@@ -100,7 +100,7 @@ class Level(nn.Module):
 
 
 class PdeTransformer(nn.Module):
-    """Tokens -> increment of the tokens; exactly zero at initialisation.
+    """Tokens -> increments of the tokens in each of the next frames; exactly zero at initialisation.
 
     Args:
         tokens, dim: size of the latent space; `tokens` is divisible by 2^(len(depths) - 1).
@@ -110,6 +110,7 @@ class PdeTransformer(nn.Module):
         group, heads, mlp_ratio, dropout: see `Block`.
         stem: odd number of tokens the embedding sees: a front crosses one to two tokens per time step, and a
             convolution finds that at once where attention has to learn it.
+        frames: number F of increments.
     """
 
     EMBEDDING = 16
@@ -126,6 +127,7 @@ class PdeTransformer(nn.Module):
         mlp_ratio: float,
         dropout: float,
         stem: int,
+        frames: int = 1,
     ) -> None:
         super().__init__()
         self.pad = stem // 2
@@ -151,12 +153,12 @@ class PdeTransformer(nn.Module):
         self.split = nn.ModuleList(nn.Linear(hidden, 2 * hidden) for _ in range(coarsest))
         self.up = nn.ModuleList(level(index) for index in reversed(range(coarsest)))
         self.norm = nn.LayerNorm(hidden)
-        self.head = nn.Linear(hidden, dim)
+        self.head = nn.Linear(hidden, frames * dim)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
     def forward(self, z: Tensor, condition: Tensor) -> Tensor:
-        """Return f(z, condition): (B, N, D), (B, num_conditions) -> (B, N, D)."""
+        """Return f(z, condition): (B, N, D), (B, num_conditions) -> (B, N, F D)."""
         embedding = self.embed_condition(condition)
         x = self.embed(F.pad(z.transpose(1, 2), (self.pad, self.pad), mode="circular")).transpose(1, 2)
         skips = []

@@ -34,7 +34,7 @@ class NeighbourBlock(nn.Module):
 
 
 class TokenNetwork(nn.Module):
-    """Tokens -> increment of the tokens; exactly zero at initialisation.
+    """Tokens -> increments of the tokens in each of the next frames; exactly zero at initialisation.
 
     Args:
         tokens, dim: size of the latent space; the weights do not depend on `tokens`.
@@ -42,9 +42,12 @@ class TokenNetwork(nn.Module):
         hidden: width W.
         blocks: number of blocks; a token reads blocks * (kernel // 2) tokens on either side.
         kernel: odd number of tokens a block sees.
+        frames: number F of increments.
     """
 
-    def __init__(self, tokens: int, dim: int, num_conditions: int, hidden: int, blocks: int, kernel: int) -> None:
+    def __init__(
+        self, tokens: int, dim: int, num_conditions: int, hidden: int, blocks: int, kernel: int, frames: int = 1
+    ) -> None:
         super().__init__()
         self.lift = nn.Linear(dim, hidden)
         # Zero at initialisation: an untrained network does not see the condition.
@@ -52,11 +55,11 @@ class TokenNetwork(nn.Module):
         nn.init.zeros_(self.modulation.weight)
         nn.init.zeros_(self.modulation.bias)
         self.blocks = nn.Sequential(*(NeighbourBlock(hidden, kernel) for _ in range(blocks)))
-        self.head = nn.Linear(hidden, dim)
+        self.head = nn.Linear(hidden, frames * dim)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
     def forward(self, z: Tensor, condition: Tensor) -> Tensor:
-        """Return f(z, condition): (B, N, D), (B, num_conditions) -> (B, N, D)."""
+        """Return f(z, condition): (B, N, D), (B, num_conditions) -> (B, N, F D)."""
         scale, level = self.modulation(condition)[:, None].chunk(2, dim=-1)
         return self.head(self.blocks(self.lift(z) * (1 + scale) + level))

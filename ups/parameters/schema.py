@@ -47,4 +47,10 @@ class Parameters(Section):
                 f"latent.tokens = {self.latent.tokens} must be divisible by {model.token_multiple}: every level but "
                 f"the last of train_operator.model.depths = {depths} merges pairs of tokens"
             )
+        frames = self.train_operator.frames_per_call
+        if frames > 1 and self.train_diffusion.optimization.epochs:
+            raise ValueError(
+                f"train_operator.frames_per_call = {frames}: the corrector refines single steps. Set it to 1, or leave "
+                "the corrector out with train_diffusion.optimization.epochs = 0"
+            )
         return self

@@ -71,8 +71,9 @@ Backbone = Annotated[PdeTransformer | TokenConvolutionModel, Field(discriminator
 class Curriculum(Section):
     """Length and starts of the training rollouts.
 
-    1 step at first, `max_steps` from `ramp` (share of all updates) on. A start frame is drawn as the share
-    x^(1 + early_starts) of the trajectory, x uniform: 0 draws all frames alike, 1 the first quarter half of the time.
+    1 call of the operator at first, `max_steps` calls from `ramp` (share of all updates) on. A start frame is drawn as
+    the share x^(1 + early_starts) of the trajectory, x uniform: 0 draws all frames alike, 1 the first quarter half of
+    the time.
     """
 
     max_steps: Positive
@@ -98,11 +99,14 @@ class TrainOperator(Section):
 
     With `reencode` every step of a rollout, in training and after it, starts from what the encoder makes of the decoded
     field: a latent space that is larger than the field has directions of which no decoded field tells, and errors in
-    them grow unseen.
+    them grow unseen. One call predicts the next `frames_per_call` frames, from which the last starts the next call:
+    fewer calls cost less and add up fewer errors, but each has further to go. The stages after this one (corrector,
+    student, search) refine single steps and need 1.
     """
 
     model: Backbone
     reencode: bool
+    frames_per_call: Positive
     rollout: Curriculum
     losses: OperatorLosses
     optimization: Optimization

@@ -1,4 +1,4 @@
-"""Train the latent operator: one physical time step of the tokens.
+"""Train the latent operator, which steps the tokens in time.
 
 dvc repro train_operator
 """
@@ -51,6 +51,7 @@ def run(params: Params, inputs: Inputs, outputs: Path) -> dict[str, Any]:
         "dt": train.metadata.dt,
         "backbone": settings.model.model_dump(),
         "reencode": settings.reencode,
+        "frames_per_call": settings.frames_per_call,
     }
     torch.manual_seed(params.seed)
     operator = LatentOperator(**arguments)

@@ -1,6 +1,6 @@
 """What the latent operator is trained on: rollouts of one or more steps from true frames.
 
-Shapes: B trajectories, T frames, N tokens, D latent width, P coefficients, S samples, K rollout steps, C field
+Shapes: B trajectories, T frames, N tokens, D latent width, P coefficients, S samples, K predicted frames, C field
 channels, X grid points.
 """
 
@@ -13,6 +13,7 @@ from ups.data.latents import Latents
 from ups.data.reference_frame import Observed
 from ups.models.codec import Codec
 from ups.models.operator import LatentOperator
+from ups.models.rollout import unroll
 from ups.parameters.train_operator import Curriculum, OperatorLosses
 from ups.training.loop import Progress
 from ups.training.losses import Term, Terms, mse, relative, relative_square, spectral
@@ -22,7 +23,7 @@ ROLLOUTS = 32  # trajectories rolled out after each epoch
 
 
 def rollout_steps(progress: float, curriculum: Curriculum) -> int:
-    """Return the rollout length at a share of the training: from 1 up to `max_steps`, reached at `ramp`."""
+    """Return the number of calls in a rollout at a share of the training: from 1 to `max_steps`, reached at `ramp`."""
     if curriculum.ramp == 0 or progress >= curriculum.ramp:
         return curriculum.max_steps
     return 1 + int(progress / curriculum.ramp * (curriculum.max_steps - 1))
@@ -56,7 +57,7 @@ class FieldSpace:
 class OperatorObjective:
     """Loss and validation of the operator.
 
-    Terms (each a mean over the K rollout steps, through which gradients flow):
+    Terms (each a mean over the K frames of a rollout, through which gradients flow):
         forward: MSE; spectral: mismatch of amplitudes; relative: nRMSE; all of standardised latents.
         decoded: MSE / mean(u^2) of decoded fields, the square of the nRMSE that forecasts are judged by.
 
@@ -73,7 +74,8 @@ class OperatorObjective:
         self.losses, self.curriculum = losses, curriculum
 
     def loss(self, operator: LatentOperator, indices: Tensor, progress: Progress, generator: torch.Generator) -> Terms:
-        steps = rollout_steps(progress.fraction, self.curriculum)
+        calls = rollout_steps(progress.fraction, self.curriculum)
+        steps = min(calls * operator.frames_per_call, self.train.starts)
         starts = self.train.starts
         moved = early_starts(indices % starts, starts, self.curriculum.early_starts, generator)
         indices = indices - indices % starts + moved
@@ -93,15 +95,15 @@ class OperatorObjective:
         return terms
 
     def validate(self, operator: LatentOperator) -> dict[str, float]:
-        """Return the one-step error on as many training as validation samples, and the errors of full rollouts.
+        """Return the error of one call on as many training as validation samples, and the errors of full rollouts.
 
-        One step: MSE of latents; where latents have no weight, what `decoded` measures, because then nothing holds
+        One call: MSE of latents; where latents have no weight, what `decoded` measures, because then nothing holds
         latents to the encoder's choice among those that decode to the same field. `val_rollout_loss` is the MSE of
         latents, `val_rollout_nrmse`, where fields are decoded, the nRMSE of forecasts.
         """
         row = {
-            "train_loss": self._one_step(operator, self.train, self.space.train),
-            "val_loss": self._one_step(operator, self.validation, self.space.validation),
+            "train_loss": self._one_call(operator, self.train, self.space.train),
+            "val_loss": self._one_call(operator, self.validation, self.space.validation),
         }
         tokens, coefficients = self.validation.tokens[:ROLLOUTS], self.validation.coefficients[:ROLLOUTS]
         predicted, decoded = self._rollout(operator, tokens[:, 0], coefficients, tokens.shape[1] - 1)
@@ -119,24 +121,19 @@ class OperatorObjective:
         self, operator: LatentOperator, z: Tensor, coefficients: Tensor, steps: int
     ) -> tuple[Tensor, Tensor | None]:
         """Return predicted tokens (S, steps, N, D) and, where anything needs them, decoded fields (S, steps, C, X)."""
-        codec = self.space.codec
-        predicted, decoded = [], []
-        for _ in range(steps):
-            z = operator(z, coefficients)
-            predicted.append(z)
-            if self.losses.decoded or operator.reencode:
-                decoded.append(codec.decode(z))
-            if operator.reencode:
-                z = codec.encode(decoded[-1])
-        return torch.stack(predicted, dim=1), torch.stack(decoded, dim=1) if decoded else None
+        codec = self.space.codec if self.losses.decoded or operator.reencode else None
+        calls = list(unroll(operator.advance, z, coefficients, steps, codec, operator.reencode))
+        decoded = [fields for _, fields in calls if fields is not None]
+        return torch.cat([tokens for tokens, _ in calls], dim=1), torch.cat(decoded, dim=1) if decoded else None
 
-    def _one_step(self, operator: LatentOperator, pairs: Pairs, observed: Observed) -> float:
-        frames, coefficients = pairs.window(pairs.probe(), 1)
-        predicted = operator(frames[:, 0], coefficients)
-        if self.losses.decoded and not self.losses.forward:
-            truth, offset = self._truth(pairs, observed, pairs.probe(), 1)
-            return float(relative_square(self.space.codec.decode(predicted) + offset[:, 0], truth[:, 0] + offset[:, 0]))
-        return float(mse(operator.standardize(predicted), operator.standardize(frames[:, 1])))
+    def _one_call(self, operator: LatentOperator, pairs: Pairs, observed: Observed) -> float:
+        steps = min(operator.frames_per_call, pairs.starts)
+        frames, coefficients = pairs.window(pairs.probe(), steps)
+        predicted, decoded = self._rollout(operator, frames[:, 0], coefficients, steps)
+        if decoded is not None and self.losses.decoded and not self.losses.forward:
+            truth, offset = self._truth(pairs, observed, pairs.probe(), steps)
+            return float(relative_square((decoded + offset).flatten(0, 1), (truth + offset).flatten(0, 1)))
+        return float(mse(operator.standardize(predicted), operator.standardize(frames[:, 1:])))
 
     @staticmethod
     def _truth(pairs: Pairs, observed: Observed, indices: Tensor, steps: int) -> tuple[Tensor, Tensor]:
