@@ -14,7 +14,8 @@ from ups.parameters import selection
 from ups.parameters.files import BASE, read_yaml
 from ups.parameters.flat import flatten
 from ups.parameters.overlay import complete
-from ups.pipeline import execute, lock, publish
+from ups.pipeline import execute, jobs, lock, publish, results
+from ups.pipeline.sweep import sweep
 from ups.tracking import FINGERPRINT_TAG, Point, Run, TrackingError, log, metric_key, store
 
 mlflow = pytest.importorskip("mlflow")
@@ -90,6 +91,20 @@ def test_a_run_is_published_once(project, client):
     publish.RECORD.unlink()  # without the shortcut, MLflow itself knows
     assert publish.publish() == again
     assert len(client.search_runs([first.experiment_id])) == 1
+
+
+def test_a_run_of_the_base_takes_the_name_of_the_variant_that_shares_it(project, client):
+    execute.reproduce()
+    first = publish.publish()
+    assert client.get_run(first.run_id).info.run_name == "base-seed42"
+    report = sweep(jobs.resolve(["golden"]))
+    assert report.executed == []
+    link = publish.publish_results(project / results.FOLDER / "golden-42")
+    assert (link.run_id, link.was_there) == (first.run_id, True)
+    run = client.get_run(link.run_id)
+    assert (run.info.run_name, run.data.tags["variant"], run.data.tags["also"]) == ("golden-seed42", "golden", "base")
+    publish.publish()  # the base again does not take the name back
+    assert client.get_run(link.run_id).info.run_name == "golden-seed42"
 
 
 def test_restored_stages_are_published_like_executed_ones(project, client):

@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ups import tracking
 from ups.pipeline import lock
+
+if TYPE_CHECKING:
+    from ups.pipeline.results import Result
 
 RECORD = Path(".ups/published.json")
 SURROGATE = Path("artifacts/evaluate/surrogate")
@@ -50,15 +54,25 @@ def publish_results(folder: Path, live: tracking.LiveRun | None = None) -> track
     from ups.pipeline import collect, results
 
     result = results.read(folder)
-    known = None if live else _known(result.key)
-    if known is not None:
-        return known
-    stages = lock.read_lock(folder / lock.DVC_LOCK)
-    run = collect.collect(stages, collect.of_results(folder, result))
-    link = live.finish(run) if live else tracking.log(run, tracking.store())
-    _register(link, folder, run.experiment)
-    _remember(link, result.key)
+    link = None if live else _known(result.key)
+    if link is None:
+        stages = lock.read_lock(folder / lock.DVC_LOCK)
+        run = collect.collect(stages, collect.of_results(folder, result))
+        link = live.finish(run) if live else tracking.log(run, tracking.store())
+        _register(link, folder, run.experiment)
+        _remember(link, result.key)
+    if link.was_there:
+        _name_after(link, result)
     return link
+
+
+def _name_after(link: tracking.Link, result: Result) -> None:
+    """Call a run by the variant's name if it goes by `base`: who compares variants looks for theirs."""
+    from ups.pipeline import collect
+
+    if result.variant != "base":
+        name = collect.run_name(result.variant, result.seed, result.preset)
+        tracking.rename(link, name, {"variant": "base"}, {"variant": result.variant, "also": "base"})
 
 
 def describe(link: tracking.Link) -> str:

@@ -10,7 +10,7 @@ from ups.tracking.models import Registered, champion, download_bundle, register,
 from ups.tracking.reading import finished_runs, read_run
 from ups.tracking.records import Link, Point, Published, Run, Weights
 from ups.tracking.store import TrackingError, is_finished, metric_key, store
-from ups.tracking.writing import FINGERPRINT_TAG, LiveRun, log
+from ups.tracking.writing import FINGERPRINT_TAG, LiveRun, log, rename
 
 __all__ = [
     "FINGERPRINT_TAG",
@@ -33,6 +33,7 @@ __all__ = [
     "metric_key",
     "read_run",
     "register",
+    "rename",
     "set_champion",
     "store",
 ]

@@ -45,6 +45,22 @@ def log(run: Run, address: str | None = None) -> Link:
         return Link(address, run_id, experiment_id, was_there=False)
 
 
+def rename(link: Link, name: str, before: Mapping[str, str], tags: Mapping[str, str]) -> bool:
+    """Give a run another name and tags if it still has the tags `before`; returns whether it had.
+
+    Raises:
+        TrackingError: if the store cannot be reached or refuses.
+    """
+    with one_writer(), explained(link.store):
+        client = connect(link.store)
+        have = client.get_run(link.run_id).data.tags
+        if any(have.get(key) != value for key, value in before.items()):
+            return False
+        for key, value in {**tags, "mlflow.runName": name}.items():
+            client.set_tag(link.run_id, key, value)
+        return True
+
+
 class LiveRun:
     """A run that is written while its stages run. Its file in `.ups/tracking` is locked as long as its writer lives.
 
