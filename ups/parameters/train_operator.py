@@ -94,6 +94,9 @@ class OperatorLosses(Section):
     decoded: NonNegativeFloat
 
 
+Symmetry = Literal["shift", "reflection"]
+
+
 class TrainOperator(Section):
     """The latent operator: architecture, losses, training.
 
@@ -101,12 +104,14 @@ class TrainOperator(Section):
     field: a latent space that is larger than the field has directions of which no decoded field tells, and errors in
     them grow unseen. One call predicts the next `frames_per_call` frames, from which the last starts the next call:
     fewer calls cost less and add up fewer errors, but each has further to go. The stages after this one (corrector,
-    student, search) refine single steps and need 1.
+    student, search) refine single steps and need 1. `symmetries`: of the equation, by one of which, drawn at random,
+    each training sample is moved.
     """
 
     model: Backbone
     reencode: bool
     frames_per_call: Positive
+    symmetries: Annotated[tuple[Symmetry, ...], Field(strict=False)]
     rollout: Curriculum
     losses: OperatorLosses
     optimization: Optimization

@@ -21,6 +21,7 @@ from ups.stages.runner import Inputs, main
 from ups.stages.training import Execution
 from ups.training.machine import Machine
 from ups.training.operator import FieldSpace, OperatorObjective
+from ups.training.symmetries import check
 
 NAME = "train_operator"
 INPUTS = {
@@ -56,7 +57,10 @@ def run(params: Params, inputs: Inputs, outputs: Path) -> dict[str, Any]:
     torch.manual_seed(params.seed)
     operator = LatentOperator(**arguments)
     operator.set_statistics(train.tokens.mean((0, 1, 2)), train.tokens.std((0, 1, 2)))
-    objective = OperatorObjective(train, validation, settings.losses, settings.rollout, _fields(inputs, machine))
+    check(settings.symmetries, train.metadata)
+    objective = OperatorObjective(
+        train, validation, settings.losses, settings.rollout, _fields(inputs, machine), settings.symmetries
+    )
     execution = Execution(NAME, params, inputs, outputs, machine)
     trained = execution.train(operator, objective.loss, objective.validate, len(objective.train), settings.optimization)
     metrics = execution.finish(trained, arguments)

@@ -14,10 +14,11 @@ from ups.data.reference_frame import Observed
 from ups.models.codec import Codec
 from ups.models.operator import LatentOperator
 from ups.models.rollout import unroll
-from ups.parameters.train_operator import Curriculum, OperatorLosses
+from ups.parameters.train_operator import Curriculum, OperatorLosses, Symmetry
 from ups.training.loop import Progress
 from ups.training.losses import Term, Terms, mse, relative, relative_square, spectral
 from ups.training.pairs import Pairs
+from ups.training.symmetries import transform
 
 ROLLOUTS = 32  # trajectories rolled out after each epoch
 
@@ -64,22 +65,33 @@ class OperatorObjective:
     Args:
         train, validation: latents.
         losses, curriculum: weights, and lengths and starts of the rollouts.
-        space: the fields; only read if `losses.decoded` is positive or the operator re-encodes.
+        space: the fields; only read if `losses.decoded` is positive, the operator re-encodes, or samples are moved.
+        symmetries: by which training samples are moved.
     """
 
     def __init__(
-        self, train: Latents, validation: Latents, losses: OperatorLosses, curriculum: Curriculum, space: FieldSpace
+        self,
+        train: Latents,
+        validation: Latents,
+        losses: OperatorLosses,
+        curriculum: Curriculum,
+        space: FieldSpace,
+        symmetries: tuple[Symmetry, ...] = (),
     ) -> None:
         self.train, self.validation, self.space = Pairs(train), Pairs(validation), space
-        self.losses, self.curriculum = losses, curriculum
+        self.losses, self.curriculum, self.symmetries = losses, curriculum, symmetries
 
     def loss(self, operator: LatentOperator, indices: Tensor, progress: Progress, generator: torch.Generator) -> Terms:
         calls = rollout_steps(progress.fraction, self.curriculum)
         steps = min(calls * operator.frames_per_call, self.train.starts)
         starts = self.train.starts
-        moved = early_starts(indices % starts, starts, self.curriculum.early_starts, generator)
-        indices = indices - indices % starts + moved
+        drawn = early_starts(indices % starts, starts, self.curriculum.early_starts, generator)
+        indices = indices - indices % starts + drawn
         frames, coefficients = self.train.window(indices, steps)
+        moved = self._moved(indices, steps, generator) if self.symmetries else None
+        if moved:
+            with torch.no_grad():
+                frames = self.space.codec.encode(moved[0].flatten(0, 1)).unflatten(0, moved[0].shape[:2])
         predicted, decoded = self._rollout(operator, frames[:, 0], coefficients, steps)
         result = operator.standardize(predicted).flatten(0, 1)
         target = operator.standardize(frames[:, 1:]).flatten(0, 1)
@@ -89,7 +101,9 @@ class OperatorObjective:
         if self.losses.relative:
             terms["relative"] = Term(relative(result, target), self.losses.relative)
         if self.losses.decoded and decoded is not None:
-            truth, offset = self._truth(self.train, self.space.train, indices, steps)
+            truth, offset = (
+                (moved[0][:, 1:], moved[1]) if moved else self._truth(self.train, self.space.train, indices, steps)
+            )
             error = relative_square((decoded + offset).flatten(0, 1), (truth + offset).flatten(0, 1))
             terms["decoded"] = Term(error, self.losses.decoded)
         return terms
@@ -134,6 +148,13 @@ class OperatorObjective:
             truth, offset = self._truth(pairs, observed, pairs.probe(), steps)
             return float(relative_square((decoded + offset).flatten(0, 1), (truth + offset).flatten(0, 1)))
         return float(mse(operator.standardize(predicted), operator.standardize(frames[:, 1:])))
+
+    def _moved(self, indices: Tensor, steps: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return the fields of each window, (S, steps + 1, C, X), moved by a symmetry, and their offsets."""
+        rows, frames = self.train.positions(indices, steps)
+        observed = self.space.train
+        fields, offset = observed.fields[rows[:, None], frames], observed.offset[rows, None]
+        return transform(fields, offset, self.space.codec.frame, self.symmetries, generator)
 
     @staticmethod
     def _truth(pairs: Pairs, observed: Observed, indices: Tensor, steps: int) -> tuple[Tensor, Tensor]:
