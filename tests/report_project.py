@@ -66,6 +66,7 @@ def _evaluation(artifacts: Path, errors: Array) -> None:
     candidate = {"cells": 64, "seconds_per_trajectory": 0.001, "nrmse": 0.01}
     choice = {"equal_cost": candidate, "equal_error": candidate, "candidates": [candidate]}
     metrics["finite_volume_choice"] = {**choice, "against": "assembled", "protocol": "pdebench"}
+    metrics["trajectories"] = len(errors)
     metrics["reconstruction"] = {"nrmse": {"mean": 1e-4, "stderr": 1e-5}}
     write_json(artifacts / "evaluate" / "metrics.json", metrics)
     _long(rows).to_parquet(artifacts / "evaluate" / "per_trajectory.parquet")

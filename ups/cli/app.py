@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ups.cli import compare, data, params, predict, prune, published, report, sweep
+from ups.cli import compare, data, params, predict, prune, published, report, sweep, table
 
 app = typer.Typer(
     help="Multi-stage neural surrogates of PDEs: run, compare and reproduce them.",
@@ -19,6 +19,7 @@ app.add_typer(params.app, name="params")
 app.add_typer(data.app, name="data")
 app.command()(compare.compare)
 app.command()(report.report)
+app.command()(table.table)
 app.command()(predict.predict)
 app.add_typer(sweep.app)
 app.command()(published.leaderboard)

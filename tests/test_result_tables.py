@@ -1,0 +1,74 @@
+"""Kept result tables: the numbers are the runs', and the document says what a single seed is worth."""
+
+import json
+import statistics
+
+import pytest
+from report_project import make_project
+from standin import ups
+
+from ups.errors import ArtifactError
+from ups.report import result_document, result_tables
+from ups.report.runs import choose
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """Six seeds of golden and of light-diffusion, which is truly 30 % better."""
+    return make_project(tmp_path_factory.mktemp("tables"), {"golden": 0.0, "light-diffusion": -0.3})
+
+
+@pytest.fixture
+def here(project, monkeypatch):
+    monkeypatch.chdir(project)
+    return project
+
+
+def _error(project, variant, seed, model, protocol="pdebench"):
+    path = project / ".ups" / "results" / f"{variant}-{seed}" / "artifacts" / "evaluate" / "metrics.json"
+    return json.loads(path.read_text())[model][protocol]["nrmse"]["mean"]
+
+
+def test_the_rows_hold_what_the_runs_hold(here):
+    table = result_tables.make("t", "T", choose(["golden", "light-diffusion"]))
+    rows = {(row.variant, row.model): row for row in table.rows}
+    for variant in ("golden", "light-diffusion"):
+        found = rows[variant, "assembled"].errors["pdebench"]
+        assert found == {str(seed): _error(here, variant, seed, "assembled") for seed in range(6)}
+    assert rows["", "fno"].errors["pdebench"]["3"] == _error(here, "golden", 3, "fno")
+    assert [each["verdict"] for each in table.verdicts["pdebench"]] == ["better"]
+    assert table.seeds == (0, 1, 2, 3, 4, 5)
+    assert "--seeds 0,1,2,3,4,5" in table.command
+
+
+def test_a_table_survives_its_file(here, tmp_path):
+    table = result_tables.make("t", "T", choose(["golden", "light-diffusion"]), "A note.", with_claims=True)
+    path = result_tables.save(table, tmp_path / "results")
+    assert result_document.document([result_tables.load(path)]) == result_document.document([table])
+    path.write_text(path.read_text()[:-30])
+    with pytest.raises(ArtifactError, match="is no result table"):
+        result_tables.load(path)
+
+
+def test_the_document_gives_spread_and_worst_seed_and_a_single_seed_none(here):
+    text = result_document.document([result_tables.make("t", "T", choose(["golden", "light-diffusion"]))])
+    errors = [_error(here, "light-diffusion", seed, "assembled") for seed in range(6)]
+    shown = f"{statistics.fmean(errors):.2e} ± {statistics.stdev(errors):.0e} (worst {max(errors):.2e})"
+    assert f"| **light-diffusion** | – | {shown} |" in text
+    single = result_document.document([result_tables.make("t", "T", choose(["golden"], [0]))])
+    assert "±" not in single.split("## T")[1]
+    assert f"{_error(here, 'golden', 0, 'assembled'):.2e}" in single
+
+
+def test_a_missing_seed_is_no_table(here):
+    with pytest.raises(ArtifactError, match="no results of golden with seed 9"):
+        result_tables.make("t", "T", choose(["golden"], [0, 9]))
+
+
+def test_the_command_keeps_and_writes(here):
+    said = ups(here, "table", "lights", "golden", "light-diffusion", "--title", "Lights", "--claims", "--write")
+    assert "docs/results/lights.json" in said.stdout, said.stderr
+    text = (here / "docs" / "results.md").read_text()
+    assert "## Lights" in text
+    assert "light-diffusion against golden, `pdebench`, 6 pairs of seeds: **better**" in text
+    assert "| claim of the recipe |" in text

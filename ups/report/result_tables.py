@@ -1,0 +1,234 @@
+"""Result tables that are kept with the repository: one small file each, from which `docs/results.md` is put together.
+
+A table is made from the results of one sweep, at the commit that ran it. Tables that were made at different times stand
+side by side in the document, each with its own command and commit; nothing is ever recomputed to write the document.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ups.errors import ArtifactError, ParameterError
+from ups.pipeline import atomic
+from ups.report.runs import Chosen, Run
+
+FOLDER = Path("docs/results")
+PROTOCOLS = ("one_step", "pdebench", "rollout_ic")
+METRIC = "nrmse"
+# Of each variant, and once for all variants. Operator and student are shown where there is a corrector beside them.
+OWN, REFINED, SHARED = ("assembled",), ("operator", "corrected", "student"), ("fno",)
+UNTRAINED = ("persistence_last", "spatial_mean")
+# What has to be trained before a model can forecast.
+STAGES = {
+    "operator": ("train_codec", "train_operator"),
+    "corrected": ("train_codec", "train_operator", "train_diffusion"),
+    "student": ("train_codec", "train_operator", "train_diffusion", "distill"),
+    "assembled": ("train_codec", "train_operator", "train_diffusion"),
+    "fno": ("train_baseline",),
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model.
+
+    Attributes:
+        variant: "" for what does not depend on the variant.
+        model: as in `evaluate`'s metrics.
+        errors: protocol -> seed -> mean nRMSE over the test trajectories.
+        milliseconds: seed -> per trajectory, protocol `pdebench`, batched as evaluated.
+        training_seconds: seed -> wall seconds in the training loops of all stages that the model needs.
+    """
+
+    variant: str
+    model: str
+    errors: dict[str, dict[str, float]] = field(default_factory=dict)
+    milliseconds: dict[str, float] = field(default_factory=dict)
+    training_seconds: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table with its provenance.
+
+    Attributes:
+        name, title: of the file and of the section.
+        command: repeats the runs.
+        commits: snapshots of code and parameters that the runs were made from.
+        preset, task, seeds: what was run.
+        trajectories: of the test split.
+        machine: devices of the runs, as their stages noted them.
+        rows: the models.
+        verdicts: comparisons over seeds, as `ups compare --json` gives them, by protocol.
+        claims: answers to the recipe's claims that these runs can give.
+        note: what the reader has to know.
+    """
+
+    name: str
+    title: str
+    command: str
+    commits: tuple[str, ...]
+    preset: str
+    task: str
+    seeds: tuple[int, ...]
+    trajectories: int
+    machine: tuple[str, ...]
+    rows: tuple[Row, ...]
+    verdicts: dict[str, list[dict[str, Any]]]
+    claims: tuple[dict[str, Any], ...]
+    note: str = ""
+
+
+def make(name: str, title: str, chosen: Chosen, note: str = "", with_claims: bool = False) -> Table:
+    """Make a table from runs.
+
+    Raises:
+        ArtifactError: if a variant lacks a seed, or a run was not evaluated.
+    """
+    if chosen.missing:
+        lacking = ", ".join(f"{variant} with seed {seed}" for variant, seed in chosen.missing)
+        raise ArtifactError(f"A table needs every seed of every variant; there are no results of {lacking}.")
+    metrics = {run: _metrics(run) for run in chosen.runs}
+    first = chosen.of(chosen.variants[0])
+    rows = [row for variant in chosen.variants for row in _rows(variant, chosen.of(variant), metrics)]
+    shared = [model for model in metrics[first[0]] if model in SHARED or model.startswith("finite_volume_")]
+    shared = [model for model in shared if "pdebench" in metrics[first[0]].get(model, {})]
+    rows += [_row("", model, [run for run in first if model in metrics[run]], metrics) for model in shared]
+    rows += [_row("", model, first, metrics) for model in UNTRAINED if model in metrics[first[0]]]
+    return Table(
+        name,
+        title,
+        chosen.command,
+        tuple(dict.fromkeys(run.snapshot[:12] for run in chosen.runs if run.snapshot)),
+        chosen.preset,
+        chosen.task or "burgers1d",
+        tuple(dict.fromkeys(run.seed for run in chosen.runs)),
+        int(metrics[first[0]]["trajectories"]),
+        tuple(dict.fromkeys(_machine(run) for run in chosen.runs)),
+        tuple(rows),
+        _verdicts(chosen, [protocol for protocol in PROTOCOLS[1:] if protocol in metrics[first[0]]["assembled"]]),
+        _claims(chosen) if with_claims else (),
+        note,
+    )
+
+
+def save(table: Table, folder: Path = FOLDER) -> Path:
+    """Write a table's file; one of the same name is replaced."""
+    path = folder / f"{table.name}.json"
+    folder.mkdir(parents=True, exist_ok=True)
+    atomic.write_text(path, json.dumps(asdict(table), indent=1, ensure_ascii=False) + "\n")
+    return path
+
+
+def load(path: Path) -> Table:
+    """Read a table's file.
+
+    Raises:
+        ArtifactError: if it is none.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        rows = tuple(Row(**row) for row in content.pop("rows"))
+        return Table(**{**content, "rows": rows})
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ArtifactError(f"{path} is no result table of this version ({error}). Make it again.") from None
+
+
+def load_all(folder: Path = FOLDER) -> list[Table]:
+    """Return all tables, by name.
+
+    Raises:
+        ParameterError: if there are none.
+    """
+    paths = sorted(folder.glob("*.json"))
+    if not paths:
+        raise ParameterError(f"{folder} holds no tables. Keep one with `ups table NAME VARIANT ...`.")
+    return [load(path) for path in paths]
+
+
+def _rows(variant: str, runs: Sequence[Run], metrics: dict[Run, dict[str, Any]]) -> Iterator[Row]:
+    models = OWN + (REFINED if "corrected" in metrics[runs[0]] else ())
+    for model in models:
+        if model in metrics[runs[0]]:
+            yield _row(variant, model, runs, metrics)
+
+
+def _row(variant: str, model: str, runs: Sequence[Run], metrics: dict[Run, dict[str, Any]]) -> Row:
+    from ups.evaluation.comparison import Question
+    from ups.evaluation.costs import read_costs
+
+    row = Row(variant, model)
+    for run in runs:
+        seed, results = str(run.seed), metrics[run][model]
+        for protocol in PROTOCOLS:
+            if protocol in results:
+                row.errors.setdefault(protocol, {})[seed] = results[protocol][METRIC]["mean"]
+        costs = read_costs(run.artifacts, Question(METRIC, "pdebench", model, "full"))
+        if costs.milliseconds_per_trajectory is not None:
+            row.milliseconds[seed] = costs.milliseconds_per_trajectory
+        if model in STAGES:
+            row.training_seconds[seed] = sum(costs.training_seconds.get(stage, 0.0) for stage in STAGES[model])
+    return row
+
+
+def _metrics(run: Run) -> dict[str, Any]:
+    path = run.artifacts / "evaluate" / "metrics.json"
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{path} cannot be read ({error}). Run `ups sweep` again.") from None
+
+
+def _machine(run: Run) -> str:
+    path = run.artifacts / "evaluate" / "provenance.json"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return "not recorded"
+    return str(content.get("device", "not recorded"))
+
+
+def _verdicts(chosen: Chosen, protocols: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+    from ups.evaluation.comparison import Question
+    from ups.report.comparison import as_dict, report
+
+    if len(chosen.variants) < 2:
+        return {}
+    runs = {variant: {run.seed: run.folder for run in chosen.of(variant)} for variant in chosen.variants}
+    found = {}
+    for protocol in protocols:
+        comparisons = as_dict(report(runs, Question(METRIC, protocol, "assembled", "full")))["comparisons"]
+        keys = ("method", "reference", "relative_difference", "relative_interval", "p_holm", "relative_detectable")
+        found[protocol] = [
+            {
+                **{key: each[key] for key in keys},
+                "verdict": str(each["verdict"]),
+                "pairs": len(each["pairs"]),
+                "controlled": each["controlled"],
+            }
+            for each in comparisons
+        ]
+    return found
+
+
+def _claims(chosen: Chosen) -> tuple[dict[str, Any], ...]:
+    from ups.evaluation.claims.evidence import Evidence
+    from ups.evaluation.claims.recipe import answer_all
+
+    runs = {variant: {run.seed: run.artifacts for run in chosen.of(variant)} for variant in chosen.variants}
+    return tuple(
+        {
+            "statement": answer.claim.statement,
+            "claimed": answer.claim.claimed,
+            "verdict": str(answer.finding.verdict),
+            "unit": answer.finding.unit,
+            "estimate": asdict(answer.finding.estimate) if answer.finding.estimate else None,
+            "measured": answer.finding.measured,
+            "reason": answer.finding.reason,
+        }
+        for answer in answer_all(Evidence(runs))
+    )
