@@ -19,7 +19,8 @@ def provenance(stage: str, started: float) -> dict[str, Any]:
         "started": started,
         "seconds": round(finished - started, 3),
         "git_commit": _git("rev-parse", "HEAD"),
-        "git_dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        # dvc.lock is what a run writes, not what it was made from.
+        "git_dirty": bool(_git("status", "--porcelain", "--untracked-files=no", "--", ":/", ":(exclude,top)dvc.lock")),
         "host": platform.node(),
         "device": _device(),
         "python": platform.python_version(),
