@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ups.cli import compare, data, params, predict, prune, published, report, sweep
+from ups.cli import compare, data, doctor, params, predict, prune, published, report, sweep
 
 app = typer.Typer(
     help="Multi-stage neural surrogates of PDEs: run, compare and reproduce them.",
@@ -25,6 +25,7 @@ app.command()(published.leaderboard)
 app.command()(published.reproduce)
 app.command()(published.promote)
 app.command()(prune.prune)
+app.command()(doctor.doctor)
 
 
 @app.command()
