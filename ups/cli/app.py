@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ups.cli import compare, data, doctor, params, predict, prune, published, report, sweep
+from ups.cli import compare, data, doctor, params, predict, prune, published, reference, report, sweep
 
 app = typer.Typer(
     help="Multi-stage neural surrogates of PDEs: run, compare and reproduce them.",
@@ -88,3 +88,6 @@ def deps(
     else:
         stages.check()
     print(f"{stages.DVC_YAML} matches the stages' modules.")
+
+
+reference.document(app)

@@ -62,13 +62,7 @@ def inspect(
     plot: Annotated[Path | None, typer.Option(help="Draw some trajectories and their spectra into this PNG.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
-    """Say what a file is and what its fields are like, and print the parameters to use it with.
-
-    Exit code 1 if the pipeline cannot use it. Reads a bounded amount at a time, whatever the file's size.
-
-    \b
-    ups data inspect data/1D_Burgers_Sols_Nu0.001.hdf5 --plot burgers.png
-    """
+    """Say what a file is and what its fields are like, and print the parameters to use it with."""
     import json
 
     from ups.inspection.report import inspect as look
@@ -92,13 +86,7 @@ def audit(
     file: Annotated[Path | None, typer.Argument(help="A file in PDEBench's flat layout; data.path by default.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
-    """Check that no initial condition is in two splits, as `prepare_data` does, with the parameters in use.
-
-    Exit code 1 if there is an overlap, or `prepare_data` would refuse the file for another reason.
-
-    \b
-    ups data audit data/1D_Burgers_Sols_Nu0.001.hdf5 --json
-    """
+    """Check that no initial condition is in two splits, as `prepare_data` does, with the parameters in use."""
     import json
 
     from ups.inspection.split_audit import audit as check

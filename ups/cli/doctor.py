@@ -15,9 +15,6 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON inst
     """Look at Python, packages, GPU, disks, parameters, DVC's cache, MLflow, Prefect, leftovers and git.
 
     Changes nothing; each line that is not ok says what to do. Exit code 1 if there is a problem, 0 with warnings.
-
-    \b
-    ups doctor --json
     """
     import json
     from pathlib import Path

@@ -58,11 +58,7 @@ def show(
     seed: Seed = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print the complete parameters of a variant, or those in use.
-
-    \b
-    ups params show golden --preset tiny
-    """
+    """Print the complete parameters of a variant, or those in use."""
     import json
 
     import yaml
@@ -83,13 +79,7 @@ def diff(
     seed: Seed = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print what differs between two variants or presets, and which stages that reaches.
-
-    \b
-    ups params diff golden light-diffusion
-    ups params diff golden golden.tiny      # two presets of one variant
-    ups params diff base                    # what is in use against the original
-    """
+    """Print what differs between two variants or presets, and which stages that reaches."""
     import json
     from pathlib import Path
 
@@ -118,11 +108,7 @@ def diff(
 def check(
     variants: Annotated[list[str] | None, typer.Argument(help="Variants to check too; `all` takes every one.")] = None,
 ) -> None:
-    """Check the parameters in use and that dvc.yaml matches the stages.
-
-    \b
-    ups params check all     # every variant with every preset
-    """
+    """Check the parameters in use and that dvc.yaml matches the stages."""
     from ups.parameters import overlay, selection
     from ups.parameters.selection import Selection
     from ups.pipeline.check import check as check_working_tree
@@ -145,12 +131,7 @@ def use(
     task: Task = None,
     seed: Seed = None,
 ) -> None:
-    """Write a variant's parameters into params/base.yaml, which is what DVC runs.
-
-    \b
-    ups params use light-diffusion --seed 1
-    ups params use base                     # undo
-    """
+    """Write a variant's parameters into params/base.yaml, which is what DVC runs."""
     from ups.parameters import selection
 
     if variant == ORIGINAL_NAME and (preset, task, seed) == ("default", None, None):
