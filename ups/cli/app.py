@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ups.cli import compare, data, doctor, params, predict, prune, published, reference, report, sweep
+from ups.cli import compare, data, doctor, experiments, params, predict, prune, published, reference, report, sweep
 
 app = typer.Typer(
     help="Multi-stage neural surrogates of PDEs: run, compare and reproduce them.",
@@ -26,6 +26,7 @@ app.command()(published.reproduce)
 app.command()(published.promote)
 app.command()(prune.prune)
 app.command()(doctor.doctor)
+app.command()(experiments.experiments)
 
 
 @app.command()

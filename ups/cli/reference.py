@@ -46,6 +46,10 @@ COMMANDS = {
     "results": Entry("there are no results yet", ("ups results", "ups results --write-readme")),
     "deps": Entry("dvc.yaml does not match the stages' modules (without --write)", ("ups deps", "ups deps --write")),
     "doctor": Entry("there is a problem; warnings alone end with 0", ("ups doctor", "ups doctor --json")),
+    "experiments": Entry(
+        "DVC fails, as without a git commit",
+        ("ups experiments", "ups experiments --metric student.rollout_ic.nrmse.mean --md"),
+    ),
     "plan": Entry(
         "a variant, sweep or file does not exist, or parameters are impossible",
         ("ups plan --sweep golden-vs-light --seeds 0-5", "ups plan golden no-diffusion --preset tiny --json"),
