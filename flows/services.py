@@ -19,17 +19,15 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import psutil
 
 from ups import tracking
 from ups.errors import UpsError
+from ups.pipeline.services import FOLDER, RECORD, SETTINGS, Service, read
 
-FOLDER = Path(".ups/services")
-RECORD = FOLDER / "services.json"
-SETTINGS = Path("prefect.toml")
 MARK = "# Written by `make up`, removed by `make down`.\n"
 POOL = "local"
 _STARTUP_SECONDS = 180
@@ -39,38 +37,13 @@ class ServiceError(UpsError):
     """A service did not start; the message names its log."""
 
 
-@dataclass(frozen=True)
-class Service:
-    """A running process of ours.
-
-    Attributes:
-        name: what it is.
-        pid: its process, which leads a process group of its own.
-        created: the process's creation time, which tells it from a later process with the same number.
-        address: where to look at it, empty for the worker.
-    """
-
-    name: str
-    pid: int
-    created: float
-    address: str
-
-    def process(self) -> psutil.Process | None:
-        """Return the process if it is still the one that was started."""
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process = psutil.Process(self.pid)
-            if abs(process.create_time() - self.created) < 1 and process.status() != psutil.STATUS_ZOMBIE:
-                return process
-        return None
-
-
 def up() -> list[Service]:
     """Start what is not running, register the deployments, and return all services.
 
     Raises:
         ServiceError: if a service does not answer in time; what was started is stopped again.
     """
-    running = [service for service in _read() if service.process()]
+    running = [service for service in read() if service.process()]
     if len(running) == 3:
         return running
     down()
@@ -106,7 +79,7 @@ def up() -> list[Service]:
 
 def down() -> list[Service]:
     """Stop the services of this project, with all their children, and return those that were running."""
-    stopped = [service for service in reversed(_read()) if service.process()]
+    stopped = [service for service in reversed(read()) if service.process()]
     for service in stopped:
         _stop(service)
     RECORD.unlink(missing_ok=True)
@@ -117,7 +90,7 @@ def down() -> list[Service]:
 
 def address(name: str) -> str:
     """Return where a service of `make up` answers; empty if it is not running."""
-    return next((service.address for service in _read() if service.name == name and service.process()), "")
+    return next((service.address for service in read() if service.name == name and service.process()), "")
 
 
 def _stop(service: Service, patience: float = 15.0) -> None:
@@ -197,13 +170,6 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def _read() -> list[Service]:
-    try:
-        return [Service(**entry) for entry in json.loads(RECORD.read_text(encoding="utf-8"))]
-    except (FileNotFoundError, json.JSONDecodeError, TypeError):
-        return []
 
 
 def _write(services: list[Service]) -> None:

@@ -42,9 +42,14 @@ ALLOWED = {
     "ups.pipeline": LEAVES | {"ups.tracking"},
     # Reads what runs left behind; the animation makes one forecast with the surrogate that a run wrote.
     "ups.report": LEAVES | {"ups.pipeline", "ups.tracking", "ups.evaluation", "ups.inference", "ups.data"},
+    # Looks into files that somebody brings along, with the readers and measures that the stages use; runs nothing.
+    "ups.inspection": LEAVES | {"ups.data", "ups.inference", "ups.evaluation"},
+    # Looks at the place one works in: what the pipeline and the tracking keep where.
+    "ups.doctor": LEAVES | {"ups.pipeline", "ups.tracking"},
     # The command line also shows tables and fetches data; it starts no stage itself.
     "ups.cli": LEAVES
-    | {"ups.pipeline", "ups.tracking", "ups.evaluation", "ups.data", "ups.report", "ups.library", "ups.inference"},
+    | {"ups.pipeline", "ups.tracking", "ups.evaluation", "ups.data", "ups.report", "ups.library", "ups.inference"}
+    | {"ups.inspection", "ups.doctor"},
     "flows": LEAVES | {"ups.pipeline", "ups.tracking", "ups.report"},
 }
 

@@ -5,7 +5,20 @@ from typing import Annotated
 
 import typer
 
-from ups.cli import compare, data, params, predict, prune, published, report, sweep, table
+from ups.cli import (
+    compare,
+    data,
+    doctor,
+    experiments,
+    params,
+    predict,
+    prune,
+    published,
+    reference,
+    report,
+    sweep,
+    table,
+)
 
 app = typer.Typer(
     help="Multi-stage neural surrogates of PDEs: run, compare and reproduce them.",
@@ -26,6 +39,8 @@ app.command()(published.leaderboard)
 app.command()(published.reproduce)
 app.command()(published.promote)
 app.command()(prune.prune)
+app.command()(doctor.doctor)
+app.command()(experiments.experiments)
 
 
 @app.command()
@@ -88,3 +103,6 @@ def deps(
     else:
         stages.check()
     print(f"{stages.DVC_YAML} matches the stages' modules.")
+
+
+reference.document(app)

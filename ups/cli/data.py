@@ -1,5 +1,7 @@
-"""`ups data`: the catalogue of published data files, and their download.
+"""`ups data`: what is in a data file, whether its splits are clean, and the published files to download.
 
+ups data inspect data/own.hdf5 --plot own.png
+ups data audit data/own.hdf5
 ups data list [--size]
 ups data fetch 1D_Burgers_Sols_Nu0.001.hdf5
 """
@@ -11,9 +13,10 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, help="Published data files: list them, download them.")
+app = typer.Typer(no_args_is_help=True, help="Data files: look into them, audit their splits, download them.")
 
 FOLDER = Path("data")
+_PICTURED = 3  # trajectories
 
 
 @app.command("list")
@@ -50,3 +53,49 @@ def fetch(
 
     path = download_by_name(name, folder)
     typer.echo(f"{path}: complete, MD5 agrees with the publisher's. Use it with `data.path: {path}`.")
+
+
+@app.command()
+def inspect(
+    file: Annotated[Path, typer.Argument(help="Any file, or the folder of a surrogate.")],
+    samples: Annotated[int, typer.Option(min=0, help="Trajectories to measure, evenly spaced; 0 for all.")] = 256,
+    plot: Annotated[Path | None, typer.Option(help="Draw some trajectories and their spectra into this PNG.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
+) -> None:
+    """Say what a file is and what its fields are like, and print the parameters to use it with."""
+    import json
+
+    from ups.inspection.report import inspect as look
+    from ups.inspection.report import text
+
+    made = look(file, samples, _PICTURED if plot else 0)
+    if plot:
+        from ups.inspection.picture import draw
+
+        draw(plot, made)
+    if as_json:
+        print(json.dumps({**made.as_json(), "plot": str(plot) if plot else None}, indent=2, allow_nan=False))
+    else:
+        print("\n".join([*text(made), *([f"Picture: {plot}"] if plot else [])]))
+    if not made.usable:
+        raise typer.Exit(1)
+
+
+@app.command()
+def audit(
+    file: Annotated[Path | None, typer.Argument(help="A file in PDEBench's flat layout; data.path by default.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
+) -> None:
+    """Check that no initial condition is in two splits, as `prepare_data` does, with the parameters in use."""
+    import json
+
+    from ups.inspection.split_audit import audit as check
+    from ups.inspection.split_audit import text
+    from ups.parameters.files import BASE, read_yaml, validate_section
+    from ups.parameters.schema import Parameters
+
+    parameters = validate_section(Parameters, read_yaml(BASE))
+    report = check(file or Path(parameters.data.path), parameters.task, parameters.data, parameters.prepare_data)
+    print(json.dumps(report.as_json(), indent=2) if as_json else "\n".join(text(report)))
+    if report.refused:
+        raise typer.Exit(1)

@@ -1,4 +1,10 @@
-"""`ups params`: show, compare, check and select parameters."""
+"""`ups params`: list, show, compare, check and select parameters.
+
+ups params list
+ups params diff golden light-diffusion
+ups params diff golden golden.tiny        # two presets of one variant
+ups params use light-diffusion --seed 1
+"""
 
 from __future__ import annotations
 
@@ -6,12 +12,42 @@ from typing import Annotated, Any
 
 import typer
 
-app = typer.Typer(help="Show, compare, check and select parameters.", no_args_is_help=True)
+app = typer.Typer(help="List, show, compare, check and select parameters.", no_args_is_help=True)
 
 Preset = Annotated[str, typer.Option(help="Sizes and lengths: a file in params/presets.")]
 Task = Annotated[str | None, typer.Option(help="The equation: a file in params/tasks. The base's own by default.")]
 Seed = Annotated[int | None, typer.Option(min=0, help="The seed. The variant's or the base's own by default.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 ORIGINAL_NAME = "base"
+
+
+@app.command("list")
+def list_names(as_json: AsJson = False) -> None:
+    """Name the variants with what each changes and why, the presets, the tasks and the sweeps."""
+    import json
+    from dataclasses import asdict
+
+    from ups.parameters import overlay, selection, sweeps
+
+    variants = [overlay.read_variant(name) for name in overlay.names("variants")]
+    found = {kind: overlay.names(kind) for kind in ("presets", "tasks")}
+    lists = [sweeps.read_sweep(name) for name in overlay.names("sweeps")]
+    if as_json:
+        print(
+            json.dumps(
+                {"variants": [asdict(v) for v in variants], **found, "sweeps": [asdict(s) for s in lists]}, indent=2
+            )
+        )
+        return
+    chosen = selection.current()
+    for variant in variants:
+        extends = f" (extends {variant.extends})" if variant.extends else ""
+        print(f"{variant.name}{extends}: {variant.hypothesis}\n    varies {', '.join(variant.varies)}")
+    for kind, known in found.items():
+        print(f"{kind}: {', '.join(known)}")
+    for sweep in lists:
+        print(f"sweep {sweep.name}: {', '.join(sweep.variants)}, seeds {', '.join(map(str, sweep.seeds)) or 'of each'}")
+    print(f"in use: {chosen.arguments() if chosen else 'params/base.yaml as it stands'}")
 
 
 @app.command()
@@ -20,29 +56,52 @@ def show(
     preset: Preset = "default",
     task: Task = None,
     seed: Seed = None,
+    as_json: AsJson = False,
 ) -> None:
     """Print the complete parameters of a variant, or those in use."""
+    import json
+
     import yaml
 
     shown = _resolved(variant, preset, task, seed)
+    if as_json:
+        print(json.dumps(shown, indent=2))
+        return
     print(yaml.safe_dump(shown, sort_keys=False, default_flow_style=None, width=120), end="")
 
 
 @app.command()
 def diff(
-    first: Annotated[str, typer.Argument(help="A variant; `base` is the original base file.")],
+    first: Annotated[str, typer.Argument(help="VARIANT or VARIANT.PRESET; `base` is the original base file.")],
     second: Annotated[str | None, typer.Argument(help="Another one; what is in use by default.")] = None,
     preset: Preset = "default",
     task: Task = None,
     seed: Seed = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Print what differs between two variants, or between a variant and what is in use."""
+    """Print what differs between two variants or presets, and which stages that reaches."""
+    import json
+    from pathlib import Path
+
     from ups.parameters.flat import differences
+    from ups.pipeline.downstream import reached
+    from ups.pipeline.stages import DVC_YAML
 
     one = _resolved(first, preset, task, seed)
     two = _resolved(second, preset, task, seed)
-    changes = differences(two, one) if second is None else differences(one, two)
+    before, after = (two, one) if second is None else (one, two)
+    changes = differences(before, after)
+    # A folder with parameters alone has no stages to reach.
+    stages = reached(before, after) if Path(DVC_YAML).is_file() else []
+    if as_json:
+        named = {stage.stage: {"changed": stage.changed, "follows": stage.follows} for stage in stages}
+        print(json.dumps({"changes": changes, "stages": named}, indent=2))
+        return
     _print_changes(changes, "No difference.")
+    if changes and Path(DVC_YAML).is_file():
+        print(f"\n{len(stages)} stages differ{':' if stages else ': nothing runs again.'}")
+        for stage in stages:
+            print(f"  {stage.stage}: {stage.reason()}")
 
 
 @app.command()
@@ -90,9 +149,18 @@ def _resolved(variant: str | None, preset: str, task: str | None, seed: int | No
     from ups.parameters.overlay import complete
     from ups.parameters.selection import Selection
 
+    variant, preset = _with_preset(variant, preset)
     if variant is None and (preset, task, seed) == ("default", None, None):
         return complete(read_yaml(BASE))
     return Selection(None if variant == ORIGINAL_NAME else variant, task=task, preset=preset, seed=seed).resolve()
+
+
+def _with_preset(name: str | None, preset: str) -> tuple[str | None, str]:
+    """Return variant and preset of `golden.tiny`, which is how results are named too."""
+    from ups.parameters.overlay import names
+
+    variant, dot, ending = (name or "").rpartition(".")
+    return (variant, ending) if dot and ending in names("presets") else (name, preset)
 
 
 def _print_changes(changes: dict[str, tuple[Any, Any]], otherwise: str) -> None:

@@ -33,7 +33,7 @@ from ups.pipeline import atomic
 DVC_VERSION = "3.67.1"
 Entry = dict[str, Any]  # of a dependency or output: {path, hash: "md5", md5, size, nfiles (folders), isexec (if so)}
 Record = dict[str, Any]  # of a run: {cmd, deps, params, outs}
-_FICLONE = 0x40049409  # Linux: share the blocks of another file, where the file system can
+FICLONE = 0x40049409  # Linux: share the blocks of another file, where the file system can
 _NOT_IN_KEY = ("size", "nfiles")
 _IGNORED = {".git", ".hg", ".dvc"}
 
@@ -305,7 +305,7 @@ def copy(source: Path, target: Path) -> None:
     """Copy a file's content, sharing its blocks where the file system can."""
     with source.open("rb") as reader, target.open("wb") as writer:
         try:
-            fcntl.ioctl(writer.fileno(), _FICLONE, reader.fileno())
+            fcntl.ioctl(writer.fileno(), FICLONE, reader.fileno())
         except OSError as error:
             if error.errno not in (errno.EOPNOTSUPP, errno.ENOTTY, errno.EINVAL, errno.EXDEV, errno.ENOSYS):
                 raise

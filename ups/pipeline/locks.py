@@ -80,3 +80,14 @@ class Lock:
             yield self
         finally:
             self.release()
+
+
+def taken(name: str) -> bool:
+    """Return whether anybody holds a lock of this project; makes no file."""
+    if not (FOLDER / name).exists():
+        return False
+    lock = Lock(name)
+    free = lock.try_acquire()
+    if free:
+        lock.release()
+    return not free

@@ -17,8 +17,7 @@ from pathlib import Path
 from ups.errors import ArtifactError, UpsError
 from ups.parameters.files import nearest
 from ups.pipeline import executions, results, snapshot, workspace
-from ups.pipeline.locks import FOLDER as LOCKS
-from ups.pipeline.locks import SWEEP, Lock
+from ups.pipeline.locks import SWEEP, Lock, taken
 
 LOGS = Path(".ups/logs")
 _LEFT_BEHIND = re.compile(r"(?:index\.(\d+)\..*|\..*\.(\d+)\.\w+\.(?:tmp|old)|\..*\.(\d+)\.tmp)")
@@ -64,7 +63,10 @@ def survey(keep: Sequence[str]) -> list[Item]:
         UpsError: if there is nothing of a name to be kept; it may be a slip, so nothing is offered for removal.
     """
     kept = _kept(keep)
-    found = [Item("workspace", name, paths, _bytes(paths), in_use=_in_use(name)) for name, paths in _workspaces()]
+    found = [
+        Item("workspace", name, paths, _bytes(paths), in_use=taken(workspace.lock_name(name)))
+        for name, paths in _workspaces()
+    ]
     for kind, folder in (("results", results.FOLDER), ("log", LOGS)):
         found += [Item(kind, path.name, (path,), _bytes([path])) for path in _visible(folder)]
     found = [item for item in found if item.name not in kept.names]
@@ -73,7 +75,7 @@ def survey(keep: Sequence[str]) -> list[Item]:
     for path in sorted(executions.DESCRIPTIONS.glob("[!.]*.json")):
         if path.stem not in kept.fingerprints:
             found.append(Item("description", path.stem, (path,), _bytes([path])))
-    found += [Item("leftover", path.name, (path,), _bytes([path])) for path in _leftovers()]
+    found += [Item("leftover", path.name, (path,), _bytes([path])) for path in leftovers()]
     return found + _snapshots(kept)
 
 
@@ -137,16 +139,6 @@ def _workspaces() -> list[tuple[str, tuple[Path, ...]]]:
     return [(name, tuple(paths)) for name, paths in found.items()]
 
 
-def _in_use(name: str) -> bool:
-    if not (LOCKS / workspace.lock_name(name)).exists():
-        return False
-    lock = Lock(workspace.lock_name(name))
-    free = lock.try_acquire()
-    if free:
-        lock.release()
-    return not free
-
-
 def _snapshots(kept: _Kept) -> list[Item]:
     try:
         lines = snapshot.git(
@@ -160,7 +152,7 @@ def _snapshots(kept: _Kept) -> list[Item]:
     return [Item("snapshot", ref, (), commit=commit) for ref, commit, _ in refs if commit not in kept.commits | parents]
 
 
-def _leftovers() -> Iterator[Path]:
+def leftovers() -> Iterator[Path]:
     """Yield what processes that are dead by now were writing."""
     for folder in (Path(".ups"), results.FOLDER, workspace.FOLDER, executions.DESCRIPTIONS):
         for path in sorted(folder.glob("*")) if folder.is_dir() else ():
