@@ -155,7 +155,7 @@ def test_everything_resolves(base):
 
 @pytest.mark.parametrize("preset", ["tiny", "default", "full"])
 def test_presets_set_sizes_and_lengths_only(project, preset):
-    keys = flatten(read_yaml(Path("params/presets") / f"{preset}.yaml"))
+    keys = [key for part in overlay.read_preset(preset) for key in flatten(part)]
     assert {key.split(".")[-1] for key in keys} <= SIZES
 
 
@@ -184,6 +184,33 @@ def test_order_of_the_overlays(project, base):
     optimization = resolved["train_codec"]["optimization"]
     lengths = (optimization["epochs"], optimization["updates_per_epoch"], optimization["warmup_updates"])
     assert (*lengths, resolved["seed"]) == (3, 2, 1, 4)
+
+
+def test_a_bound_of_a_preset_shortens_and_never_lengthens(project, base):
+    varies = "hypothesis: h\nvaries: [train_codec.optimization]\n"
+    lengths = "train_codec: {optimization: {epochs: %s, updates_per_epoch: %s}}"
+    write(project, "variants", "long", varies + lengths % (50, "null"))
+    write(project, "variants", "brief", varies + lengths % (2, 3))
+    write(project, "presets", "p", "at_most:\n  " + lengths % (10, 7))
+    found = {}
+    for variant in ("long", "brief"):
+        optimization = resolve(base, variant=variant, preset="p")["train_codec"]["optimization"]
+        found[variant] = (optimization["epochs"], optimization["updates_per_epoch"])
+    assert found == {"long": (10, 7), "brief": (2, 3)}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("at_most: {train_codec: {optimization: {epoch: 3}}}", "Did you mean 'train_codec.optimization.epochs'"),
+        ("at_most: {task: {name: t}}", "only a number can be a bound"),
+        ("at_most: 3", "expected sections with numbers"),
+    ],
+)
+def test_a_wrong_bound_is_named(project, base, content, message):
+    write(project, "presets", "p", content)
+    with pytest.raises(ParameterError, match=message):
+        resolve(base, preset="p")
 
 
 def test_a_task_replaces_the_coefficients(base):

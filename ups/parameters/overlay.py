@@ -81,13 +81,12 @@ def resolve(
     if variant is not None:
         layers.extend(Layer(str(_path("variants", v.name)), v.overlay) for v in lineage(variant))
     if preset is not None:
-        layers.append(_overlay_file("presets", preset))
+        set_by, at_most = read_preset(preset)
+        layers.append(Layer(str(_path("presets", preset)), set_by))
+        layers.append(Layer(str(_path("presets", preset)), _capped(layers, at_most)))
     if seed is not None:
         layers.append(Layer("the seed asked for", {"seed": seed}))
-    merged: dict[str, Any] = {}
-    for layer in layers:
-        merged = merge(merged, layer.content, [Parameters])
-    return complete(merged, lambda key: _origin(key, layers))
+    return complete(_merged(layers), lambda key: _origin(key, layers))
 
 
 def complete(raw: Mapping[str, Any], origin: Callable[[str], str] | None = None) -> dict[str, Any]:
@@ -158,6 +157,52 @@ def declared_changes(variant: str | None) -> list[str]:
     if variant is None:
         return []
     return list(dict.fromkeys(key for v in lineage(variant) for key in v.varies))
+
+
+def read_preset(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Read a preset file: what it sets, and what it only bounds from above.
+
+    Under `at_most` stand numbers that a variant may undercut: a preset for small machines makes long trainings short,
+    and leaves those alone that are shorter still.
+
+    Raises:
+        ParameterError: naming the file and the key.
+    """
+    path = _path("presets", name)
+    content = read_yaml(path)
+    bounds = content.pop("at_most", {})
+    if not isinstance(bounds, dict):
+        raise ParameterError(f"{path}: `at_most` = {bounds!r}: expected sections with numbers.")
+    for part in (content, bounds):
+        check_keys(Parameters, flatten(part), str(path))
+    for key, value in flatten(bounds).items():
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ParameterError(f"{path}: `at_most` sets '{key}' = {value!r}; only a number can be a bound.")
+    return content, bounds
+
+
+def _capped(layers: list[Layer], bounds: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those bounds that lie below what the layers set; a number that is not set (null) is unbounded."""
+    values = flatten(_merged(layers))
+    found: dict[str, Any] = {}
+    for key, bound in flatten(bounds).items():
+        if key not in values:
+            continue  # of another kind of model than this variant's
+        value = values[key]
+        if value is None or (isinstance(value, int | float) and value > bound):
+            *sections, last = key.split(".")
+            inner = found
+            for section in sections:
+                inner = inner.setdefault(section, {})
+            inner[last] = bound
+    return found
+
+
+def _merged(layers: Iterable[Layer]) -> dict[str, Any]:
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        merged = merge(merged, layer.content, [Parameters])
+    return merged
 
 
 def _overlay_file(kind: str, name: str) -> Layer:

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
 
-from ups.parameters.files import BASE, read_yaml
 from ups.parameters.flat import flatten
+from ups.parameters.overlay import names, read_preset
 from ups.pipeline.executions import Execution, History, description_of
 
 _MOST_RECENT = 5  # executions that a prediction is the median of
@@ -83,8 +83,7 @@ def _workload_of(fingerprint: str) -> Workload | None:
 
 
 def _preset_keys() -> frozenset[str]:
-    files = sorted((BASE.parent / "presets").glob("*.yaml"))
-    return frozenset(key for file in files for key in flatten(read_yaml(file)))
+    return frozenset(key for name in names("presets") for part in read_preset(name) for key in flatten(part))
 
 
 def _median(executions: list[Execution]) -> float | None:
