@@ -7,6 +7,7 @@ import fcntl
 import json
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -99,5 +100,5 @@ def _locks(root: Path) -> list[Finding]:
     return []
 
 
-def _listed(value: object) -> list[dict[str, object]]:
+def _listed(value: Any) -> list[dict[str, Any]]:
     return value if isinstance(value, list) else [value] if isinstance(value, dict) else []

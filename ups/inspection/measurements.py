@@ -87,7 +87,7 @@ def measure(view: View, numbers: Sequence[int]) -> tuple[Measurements, Curves]:
             if not finite.all():
                 found.nan += int(np.isnan(fields).sum())
                 found.inf += int(np.isinf(fields).sum())
-                whole = finite.reshape(len(part), -1).all(axis=1)
+                whole = np.asarray(finite.reshape(len(part), -1).all(axis=1))
                 bad = [number for number, good in zip(part, whole, strict=True) if not good]
                 found.damaged += len(bad)
                 found.damaged_numbers += bad[: _SHOWN - len(found.damaged_numbers)]
