@@ -113,7 +113,7 @@ def predict(emulator: Emulator, source: Path, output: Path, request: Request) ->
             with FlatWriter(
                 temporary,
                 emulator.metadata.equation,
-                coefficients[emulator.metadata.coefficients[0]],
+                coefficients,
                 len(rows),
                 file.grid.coordinates().numpy(),
                 _first_time(source) + file.dt * np.arange(request.given, request.given + steps),
@@ -145,7 +145,7 @@ class _Job:
             for start in range(0, len(data), self.request.batch_size):
                 batch = data.select(slice(start, start + self.request.batch_size))
                 frames = self._forecast(batch)
-                writer.write(done + start, frames)
+                writer.write(done + start, frames[:, :, None])
                 diverged += int((~np.isfinite(frames).all(axis=(1, 2))).sum())
             for protocol, parts in values.items():
                 parts.append(self._score(data, protocol))

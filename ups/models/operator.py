@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ups.models.pde_transformer import PdeTransformer
+from ups.models.token_grid import Size, axes
 from ups.models.token_network import TokenNetwork
 
 BACKBONES: dict[str, type[nn.Module]] = {"pde_transformer": PdeTransformer, "token_convolution": TokenNetwork}
@@ -18,7 +19,8 @@ class LatentOperator(nn.Module):
     """z(t + dt) = z + s f((z - m) / s, dt, coefficients), with m and s the training latents' mean and deviation.
 
     Args:
-        tokens, dim: size of the latent space.
+        tokens: tokens along each axis of the domain, or their number on a line.
+        dim: latent width.
         num_coefficients: number P of PDE coefficients.
         dt: time between two frames, in the data's time unit; the operator was trained for this step.
         backbone: name and arguments of the network f.
@@ -31,7 +33,7 @@ class LatentOperator(nn.Module):
 
     def __init__(
         self,
-        tokens: int,
+        tokens: Size,
         dim: int,
         num_coefficients: int,
         dt: float,
@@ -39,10 +41,10 @@ class LatentOperator(nn.Module):
         reencode: bool = False,
     ) -> None:
         super().__init__()
-        self.dt, self.reencode = dt, reencode
+        self.dt, self.reencode, self.shape = dt, reencode, axes(tokens)
         arguments = dict(backbone)
         network = BACKBONES[arguments.pop("name")]
-        self.network = network(tokens=tokens, dim=dim, num_conditions=1 + num_coefficients, **arguments)
+        self.network = network(tokens=self.shape, dim=dim, num_conditions=1 + num_coefficients, **arguments)
         self.register_buffer("mean", torch.zeros(dim))
         self.register_buffer("std", torch.ones(dim))
 
