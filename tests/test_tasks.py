@@ -26,7 +26,7 @@ TASKS = {
 }
 SMALLER = {
     "darcy2d": {"points": 16},
-    "navier_stokes2d": {"points": 32, "frames": 5, "refinement": 2, "substeps": 40, "samples": 12},
+    "navier_stokes2d": {"points": 32, "frames": 5, "refinement": 2, "substeps": 40},
 }
 
 

@@ -94,7 +94,7 @@ def solve_navier_stokes(initial: Tensor, viscosity: float, times: Tensor, extent
     def tendency(modes: Tensor) -> Tensor:
         stream = modes * inverse  # laplace(stream) = -w, velocity = (d_y stream, -d_x stream)
         fields = [1j * ky * stream, -1j * kx * stream, 1j * kx * modes, 1j * ky * modes]
-        u, v, slope_x, slope_y = (torch.fft.irfft2(field, s=space) for field in fields)
+        u, v, slope_x, slope_y = torch.fft.irfft2(torch.stack(fields), s=space)
         return -torch.fft.rfft2(u * slope_x + v * slope_y) * kept
 
     modes = torch.fft.rfft2(initial) * kept
