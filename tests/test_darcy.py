@@ -1,5 +1,6 @@
 """The Darcy solver against a manufactured solution and layered media; writer and reader of PDEBench's layout."""
 
+import itertools
 import math
 
 import h5py
@@ -28,7 +29,7 @@ def test_second_order_against_a_manufactured_solution():
         a = 1 + x + y**2 / 2
         force = a * 5 * np.pi**2 * u - u_x - y * u_y
         errors.append(np.abs(solve_darcy(a, force) - u).max())
-    orders = [math.log2(coarse / fine) for coarse, fine in zip(errors, errors[1:], strict=False)]
+    orders = [math.log2(coarse / fine) for coarse, fine in itertools.pairwise(errors)]
     assert all(1.9 < order < 2.15 for order in orders), orders
     assert errors[-1] < 2e-3
 

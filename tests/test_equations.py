@@ -73,7 +73,9 @@ def test_metrics_and_rewards_follow_the_equation(name):
     assert list(conserved(meta)) == CONSERVED[name]
     assert (dissipated(meta) is not None) == (name in ("burgers", "navier_stokes"))
     metrics = [key for key in frame_metrics(meta, torch.ones(1, len(meta.coefficients))) if key.startswith("conserved")]
-    assert metrics == (["conserved_error", *(f"conserved_error_{q}" for q in CONSERVED[name][1:])] if CONSERVED[name] else [])
+    assert metrics == (
+        ["conserved_error", *(f"conserved_error_{q}" for q in CONSERVED[name][1:])] if CONSERVED[name] else []
+    )
     found = weighted_rewards(WEIGHTS, meta)
     assert ("conservation" in found.terms) == bool(CONSERVED[name])
     assert ("dissipation" in found.terms) == (name in ("burgers", "navier_stokes"))
@@ -84,7 +86,7 @@ def test_metrics_and_rewards_follow_the_equation(name):
 
 
 def test_the_waves_rewards_are_the_waves_and_not_burgers():
-    """A string whose mean moves with its mean velocity obeys; one that keeps its mean of u while v is not 0 does not gain."""
+    """A string whose mean moves with its mean velocity obeys, though Burgers' law would punish it; braking does not."""
     meta, table = metadata("wave"), torch.tensor([[0.5]])
     reward = weighted_rewards({"conservation": 1.0}, meta)
     x = meta.grid.coordinates()
@@ -120,9 +122,9 @@ def test_impossible_numbers_and_methods_are_named(monkeypatch):
     base = yaml.safe_load(Path("params/base.yaml").read_text())
     settings = Simulate.model_validate(base["simulate"])
     task = {"name": "a", "equation": "wave", "coefficients": {"speed": 0.0}, "domain_extent": 1.0, "final_time": 1.0}
-    with pytest.raises(ParameterError, match="coefficients.speed = 0.0 must be positive"):
+    with pytest.raises(ParameterError, match=r"coefficients.speed = 0.0 must be positive"):
         make_problem(Task.model_validate(task), settings)
-    with pytest.raises(ParameterError, match="'spectral' does not solve 'wave'; allowed: exact"):
+    with pytest.raises(ParameterError, match=r"'spectral' does not solve 'wave'; allowed: exact"):
         make_problem(Task.model_validate(task), settings.model_copy(update={"method": "spectral"}))
     with pytest.raises(ValueError, match=r"coefficients of equation 'wave' are \['speed'\]"):
         Task.model_validate({**task, "coefficients": {"velocity": 1.0}})

@@ -69,7 +69,7 @@ def test_what_is_refused(tmp_path):
 
     refuses("states the equation None.*PDEBench's grouped files", lambda f: f.attrs.__delitem__("equation"))
     refuses("states the equation 'heat'", lambda f: f.attrs.__setitem__("equation", "heat"))
-    refuses("1 channels|(frames, x, 1", lambda f: f.attrs.__setitem__("equation", "burgers"))
+    refuses(r"\(frames, x, 1 channels: u\) was expected", lambda f: f.attrs.__setitem__("equation", "burgers"))
     refuses("channels .'v', 'u'.", lambda f: f.attrs.__setitem__("channels", ["v", "u"]))
     refuses("states periodic", lambda f: f.attrs.__setitem__("periodic", [False]))
     refuses("all trajectories must have one", lambda f: replace(f, "0004/data", np.zeros((7, 8, 2), np.float32)))

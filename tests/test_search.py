@@ -42,7 +42,7 @@ def metadata(points: int = POINTS, dt: float = 0.05, equation: str = "burgers") 
 class Identity(nn.Module):
     """A codec whose tokens are the grid values, so that latent and field are the same numbers."""
 
-    points, frame = POINTS, "laboratory"
+    points, frame = (POINTS,), "laboratory"
 
     def encode(self, u):
         return u.transpose(1, 2)
@@ -246,7 +246,7 @@ def test_a_reward_that_applies_to_no_field_is_left_out_and_named():
     found = rewards.weighted_rewards(weights, metadata())
     assert list(found.terms) == ["dissipation"]
     assert found.not_applicable == {"positivity": "no field of 'burgers' is positive by its equation"}
-    with pytest.raises(ParameterError, match="unknown rewards .'mass'."):
+    with pytest.raises(ParameterError, match=r"unknown rewards .'mass'."):
         rewards.weighted_rewards({"mass": 1.0}, metadata())
 
 

@@ -73,8 +73,8 @@ class SplitAudit:
             "maximum": self.statistics.maximum,
             "mean": self.statistics.mean.tolist(),
             "std": self.statistics.std.tolist(),
-            # max |mean u(t) - mean u(0)| over all channels: 0 but for rounding where the mean is conserved and all points
-            # are there; sub-sampled points alias fronts, and then it is not.
+            # max |mean u(t) - mean u(0)| over all channels: 0 but for rounding where the mean is conserved and all
+            # points are there; sub-sampled points alias fronts, and then it is not.
             "largest_change_of_mean": self.largest_drift,
             # max |Q(t) - Q(0)| of what the equation declares to be conserved.
             "largest_change_of_conserved": self.largest_changes,

@@ -69,9 +69,10 @@ def solve_darcy(permeability: Array, force: float | Array, extent: float | tuple
 def draw_media(seed: int, start: int, stop: int, points: int, extent: float) -> Tensor:
     """Draw the media start..stop-1 of the endless sequence that belongs to `seed`, (B, X, X), float64.
 
-    PDEBench's law: the sum of five Gaussian bumps exp(-|x - x_j|^2 / s_j), centres uniform on the square, s_j uniform up to
-    half its side, is cut at a threshold into a = 1 above and a = 0.1 below. PDEBench takes the mean over the whole batch
-    for the threshold; here it is that of the sample, so that a sample depends on `seed` and its number alone.
+    PDEBench's law: the sum of five Gaussian bumps exp(-|x - x_j|^2 / s_j), centres uniform on the square, s_j uniform
+    up to half its side, is cut at a threshold into a = 1 above and a = 0.1 below. PDEBench takes the mean over the
+    whole batch for the threshold; here it is that of the sample, so that a sample depends on `seed` and its number
+    alone.
     """
     generator = torch.Generator().manual_seed(seed)
     uniform = torch.rand(stop + 1, 3, BUMPS, generator=generator, dtype=torch.float64)[start:stop]

@@ -1,7 +1,7 @@
 """PDEBench's HDF5 layout of Darcy flow: writer and reader.
 
-`nu` (N, X, Y) the permeability a, `tensor` (N, 1, X, Y) the solution u, both float32, `x-coordinate`, `y-coordinate`, and
-an attribute `beta` with the force. A steady problem is read as a trajectory of one frame with the fields a and u.
+`nu` (N, X, Y) the permeability a, `tensor` (N, 1, X, Y) the solution u, both float32, `x-coordinate`, `y-coordinate`,
+and an attribute `beta` with the force. A steady problem is read as a trajectory of one frame with the fields a and u.
 Shapes: N samples, B in a batch, X x Y points.
 """
 
@@ -82,14 +82,14 @@ class DarcySource:
         shape = self._permeability.shape
         if len(shape) != 3 or self._solution.shape != (shape[0], 1, *shape[1:]):
             raise DataError(
-                f"{path}: `{PERMEABILITY}` has shape {shape} and `{TENSOR}` {self._solution.shape}; (samples, x, y) and "
-                "(samples, 1, x, y) were expected."
+                f"{path}: `{PERMEABILITY}` has shape {shape} and `{TENSOR}` {self._solution.shape}; (samples, x, y) "
+                "and (samples, 1, x, y) were expected."
             )
         if (space_stride, time_stride) != (1, 1):
             raise DataError(
                 f"data.space_stride = {space_stride} and data.time_stride = {time_stride} must be 1 for {path}: every "
-                "n-th cell centre of a bounded domain is no grid of cell centres any more, and there is no time. Average "
-                "over blocks of cells in a file of your own instead."
+                "n-th cell centre of a bounded domain is no grid of cell centres any more, and there is no time. "
+                "Average over blocks of cells in a file of your own instead."
             )
         self.coefficients = self._force()
         self.num_samples = shape[0]
@@ -116,7 +116,8 @@ class DarcySource:
                 sample, _, channel, row, column = (int(i) for i in np.argwhere(wrong)[0])
                 raise DataError(
                     f"{self.path} holds {self.channels[channel]} = {block[sample, 0, channel, row, column]} in sample "
-                    f"{begin + sample} at ({row}, {column}). Leave the sample out by `data.splits`, or make the file again."
+                    f"{begin + sample} at ({row}, {column}). Leave the sample out by `data.splits`, or make the file "
+                    "again."
                 )
             yield block
 

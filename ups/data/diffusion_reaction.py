@@ -1,8 +1,9 @@
 """The diffusion-reaction equation u_t = nu u_xx + rho u (1 - u) on a periodic interval, by operator splitting.
 
 One step is half a step of diffusion, a step of reaction, and half a step of diffusion (Strang), each part exact: the
-modes of the Fourier series decay by exp(-nu k^2 t), every point follows the logistic curve. So the only errors are those
-of the splitting, O(dt^2), and of the grid. Shapes: B trajectories, T frames, X points, S slots of an initial condition.
+modes of the Fourier series decay by exp(-nu k^2 t), every point follows the logistic curve. So the only errors are
+those of the splitting, O(dt^2), and of the grid. Shapes: B trajectories, T frames, X points, S slots of an initial
+condition.
 
 Sources: Strang, SIAM J. Numer. Anal. 5 (1968) 506, eq. 8; PDEBench splits the same way, with second-order finite
 differences for the diffusion (Takamoto et al. 2022, arXiv:2210.07182, appendix D.1).

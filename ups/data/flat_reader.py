@@ -126,9 +126,9 @@ def _tensor(file: h5py.File, path: Path) -> h5py.Dataset:
     if not isinstance(tensor, h5py.Dataset) or tensor.ndim != 3:
         shape = getattr(tensor, "shape", "a group")
         raise DataError(
-            f"{path}: `{TENSOR}` has shape {shape}; rank 3 (trajectories, frames, points) was expected. PDEBench's Darcy "
-            "files have rank 4 and a dataset `nu` beside it; other files in two dimensions cannot be read from this "
-            "layout."
+            f"{path}: `{TENSOR}` has shape {shape}; rank 3 (trajectories, frames, points) was expected. PDEBench's "
+            "Darcy files have rank 4 and a dataset `nu` beside it; other files in two dimensions cannot be read from "
+            "this layout."
         )
     if tensor.dtype.kind != "f":
         raise DataError(f"{path}: `{TENSOR}` has type {tensor.dtype}; floating-point numbers were expected.")

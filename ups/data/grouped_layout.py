@@ -1,8 +1,8 @@
 """PDEBench's grouped HDF5 layout, for problems with several fields or in two dimensions, and its writer.
 
-One group for each trajectory, `0000`, `0001`, ...: `data` (t, x[, y], c) float32 and `grid/x`, `grid/y`, `grid/t`. Files
-written here say in root attributes what they hold: `equation`, `channels`, `periodic` and the coefficients by name.
-Shapes: N trajectories, B in a batch, T frames, C channels, *space the grid.
+One group for each trajectory, `0000`, `0001`, ...: `data` (t, x[, y], c) float32 and `grid/x`, `grid/y`, `grid/t`.
+Files written here say in root attributes what they hold: `equation`, `channels`, `periodic` and the coefficients by
+name. Shapes: N trajectories, B in a batch, T frames, C channels, *space the grid.
 """
 
 from __future__ import annotations

@@ -41,9 +41,7 @@ class GroupedSource:
         equation = EQUATIONS[str(self.equation)]
         self.channels = equation.channel_names
         self.units = tuple(channel.unit for channel in equation.channels)
-        self.coefficients = {
-            name: float(file.attrs[name]) for name in equation.coefficient_names if name in file.attrs
-        }
+        self.coefficients = {name: float(file.attrs[name]) for name in equation.coefficient_names if name in file.attrs}
         self._shape = self._checked_shape(equation.rank)
         frames, *points = self._shape[:-1]
         self._check_strides(points, frames)
@@ -76,8 +74,8 @@ class GroupedSource:
         data = self._file[name][DATA]
         if data.shape != self._shape:
             raise DataError(
-                f"{self.path}: {name}/{DATA} has shape {data.shape}, but {self._names[0]}/{DATA} has {self._shape}; all "
-                "trajectories must have one."
+                f"{self.path}: {name}/{DATA} has shape {data.shape}, but {self._names[0]}/{DATA} has {self._shape}; "
+                "all trajectories must have one."
             )
         space = (slice(None, None, self.space_stride),) * (len(self._shape) - 2)
         block = np.asarray(data[:: self.time_stride], dtype=np.float32)[(slice(None), *space)]
@@ -85,8 +83,8 @@ class GroupedSource:
         if not finite.all():
             where = tuple(int(i) for i in np.argwhere(~finite)[0])
             raise DataError(
-                f"{self.path} holds {block[where]} in sample {number}, frame {where[0] * self.time_stride} (counted from "
-                "0). Leave the sample out by `data.splits`, or make the file again."
+                f"{self.path} holds {block[where]} in sample {number}, frame {where[0] * self.time_stride} (counted "
+                "from 0). Leave the sample out by `data.splits`, or make the file again."
             )
         return np.ascontiguousarray(np.moveaxis(block, -1, 1))
 
@@ -95,9 +93,9 @@ class GroupedSource:
         known = [name for name, equation in EQUATIONS.items() if not equation.steady]
         if stated not in known:
             raise DataError(
-                f"{self.path} is a grouped file that states the equation {stated!r} in its attribute `{EQUATION}`; one of "
-                f"{', '.join(known)} was expected. PDEBench's grouped files (two-dimensional diffusion-reaction, shallow "
-                "water) hold other equations, with walls, which this project does not model."
+                f"{self.path} is a grouped file that states the equation {stated!r} in its attribute `{EQUATION}`; one "
+                f"of {', '.join(known)} was expected. PDEBench's grouped files (two-dimensional diffusion-reaction, "
+                "shallow water) hold other equations, with walls, which this project does not model."
             )
         return str(stated)
 
@@ -134,8 +132,8 @@ class GroupedSource:
         for count in points:
             if count % self.space_stride or count // self.space_stride < _FEWEST_POINTS:
                 raise DataError(
-                    f"data.space_stride = {self.space_stride} must divide the {points} points of {self.path} and leave at "
-                    f"least {_FEWEST_POINTS} along each axis."
+                    f"data.space_stride = {self.space_stride} must divide the {points} points of {self.path} and leave "
+                    f"at least {_FEWEST_POINTS} along each axis."
                 )
         if len(range(0, frames, self.time_stride)) < _FEWEST_FRAMES:
             raise DataError(

@@ -50,8 +50,8 @@ class Flows:
 def draw_flows(seed: int, start: int, stop: int, extent: float) -> Flows:
     """Draw the samples start..stop-1 of the endless sequence that belongs to `seed`.
 
-    c_k = k exp(-(k/PEAK)^2) times a complex normal number, for 0 < |k| <= LARGEST_WAVE, scaled so that the rms vorticity of
-    the sample is RMS. Sample i depends on `seed` and i alone.
+    c_k = k exp(-(k/PEAK)^2) times a complex normal number, for 0 < |k| <= LARGEST_WAVE, scaled so that the rms
+    vorticity of the sample is RMS. Sample i depends on `seed` and i alone.
     """
     generator = torch.Generator().manual_seed(seed)
     side = 2 * LARGEST_WAVE + 1

@@ -67,8 +67,8 @@ def make_problem(task: Task, settings: Simulate) -> Problem:
         value = task.coefficients[coefficient.name]
         if coefficient.positive and value <= 0:
             raise ParameterError(
-                f"task.coefficients.{coefficient.name} = {value} must be positive to simulate '{task.equation}', or there "
-                "is no exact solution to make or check the data with."
+                f"task.coefficients.{coefficient.name} = {value} must be positive to simulate '{task.equation}', or "
+                "there is no exact solution to make or check the data with."
             )
     return makers[settings.method](task, settings)
 
@@ -107,7 +107,8 @@ def _on_a_line(task: Task, settings: Simulate) -> Problem:
         solve=lambda initial: simulation.solve(initial)[:, :, None],
         reference=lambda initial: simulation.reference(initial)[:, :, None],
         against="the exact solution",
-        remedy=f"Raise simulate.{'nodes' if settings.method == 'exact' else 'refinement'} or use simulate.method: exact.",
+        remedy=f"Raise simulate.{'nodes' if settings.method == 'exact' else 'refinement'}, or use simulate.method: "
+        "exact.",
     )
 
 

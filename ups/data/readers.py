@@ -81,9 +81,9 @@ def open_source(path: Path, space_stride: int = 1, time_stride: int = 1) -> Sour
         if any(isinstance(item, h5py.Group) and DATA in item for item in file.values()):
             return GroupedSource(file, path, space_stride, time_stride)
         raise DataError(
-            f"{path} has no dataset '{TENSOR}' (it holds: {', '.join(list(file)[:8]) or 'nothing'}). Expected is one of "
-            "PDEBench's layouts: flat (`tensor` (trajectories, frames, points), `x-coordinate`, `t-coordinate`), Darcy "
-            "(`nu`, `tensor`), or grouped (`0000/data`, `0000/grid/x`, ...)."
+            f"{path} has no dataset '{TENSOR}' (it holds: {', '.join(list(file)[:8]) or 'nothing'}). Expected is one "
+            "of PDEBench's layouts: flat (`tensor` (trajectories, frames, points), `x-coordinate`, `t-coordinate`), "
+            "Darcy (`nu`, `tensor`), or grouped (`0000/data`, `0000/grid/x`, ...)."
         )
     except BaseException:
         file.close()

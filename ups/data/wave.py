@@ -61,15 +61,16 @@ class Strings:
         return self._map(lambda part: part.to(device))
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> Strings:
-        parts = (self.amplitude, self.phase, self.level, self.momentum)
-        return Strings(*map(function, parts), extent=self.extent)
+        parts = {name: function(getattr(self, name)) for name in ("amplitude", "phase", "level", "momentum")}
+        return Strings(**parts, extent=self.extent)
 
 
 def draw_strings(seed: int, start: int, stop: int, extent: float) -> Strings:
     """Draw the samples start..stop-1 of the endless sequence that belongs to `seed`.
 
-    a_k, b_k ~ U(0, 1)/k, phases ~ U(0, 2 pi), level ~ U(-1, 1), m ~ U(-1, 1) * 0.5. Both trains of waves are drawn, so u and
-    v of a sample are never 0 everywhere at the same time as in a standing wave. Sample i depends on `seed` and i alone.
+    a_k, b_k ~ U(0, 1)/k, phases ~ U(0, 2 pi), level ~ U(-1, 1), m ~ U(-1, 1) * 0.5. Both trains of waves are drawn, so
+    u and v of a sample are never 0 everywhere at the same time as in a standing wave. Sample i depends on `seed` and i
+    alone.
     """
     generator = torch.Generator().manual_seed(seed)
     # See `ups.data.initial_conditions.draw`: row i needs only the numbers before it.
@@ -88,8 +89,8 @@ def draw_strings(seed: int, start: int, stop: int, extent: float) -> Strings:
 def propagate(u: Tensor, v: Tensor, time: Tensor, speed: Tensor, extent: float) -> tuple[Tensor, Tensor]:
     """Return u and v after `time`, exactly for fields that the grid resolves.
 
-    Each mode k of the Fourier series is a harmonic oscillator of angular frequency w = 2 pi k c / L; the mean of u grows
-    by the mean of v. The highest mode of an even grid is treated alike: its sine part cannot be seen.
+    Each mode k of the Fourier series is a harmonic oscillator of angular frequency w = 2 pi k c / L; the mean of u
+    grows by the mean of v. The highest mode of an even grid is treated alike: its sine part cannot be seen.
 
     Args:
         u, v: (..., X), values on a regular periodic grid.

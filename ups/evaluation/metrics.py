@@ -99,8 +99,8 @@ def conserved_error(
 
     Q is the mean of the field for Burgers, and whatever `ups.parameters.equations` declares for others: the metric
     `conserved_error` is that of the first declared quantity, `conserved_error_<name>` that of a further one. An
-    equation that conserves nothing has no such metric. PDEBench's cRMSE is the root mean square of the mean's error over
-    the trajectories; here it stays per trajectory.
+    equation that conserves nothing has no such metric. PDEBench's cRMSE is the root mean square of the mean's error
+    over the trajectories; here it stays per trajectory.
 
     Args:
         prediction, target: as everywhere here.

@@ -1,7 +1,8 @@
 """The surrogate: encode once, step in latent space, decode every frame.
 
-Shapes: B batch, G given frames, C field channels, X the grid (any rank), N tokens, D latent width, P coefficients. Fields are in
-physical units outside this class; the codec sees them from its own frame of reference, in normalised units.
+Shapes: B batch, G given frames, C field channels, X the grid (any rank), N tokens, D latent width, P coefficients.
+Fields are in physical units outside this class; the codec sees them from its own frame of reference, in normalised
+units.
 """
 
 from __future__ import annotations

@@ -51,9 +51,9 @@ class LocalDecoder(nn.Module):
 
         u(x) = sum_k w(r_k) <b(r_k), h_k>,    r_k = (x - x_k) in widths of a token,    h = W z + V mix(U z),
 
-    with b a small network on Fourier features of the relative coordinate r, and w a partition of unity (the product over
-    axes of Hann windows `neighbours` tokens wide), so that u is continuous where the set of neighbours changes. On the
-    grid the relative coordinates repeat under every token, and the sum is one matrix product (`on_grid`).
+    with b a small network on Fourier features of the relative coordinate r, and w a partition of unity (the product
+    over axes of Hann windows `neighbours` tokens wide), so that u is continuous where the set of neighbours changes. On
+    the grid the relative coordinates repeat under every token, and the sum is one matrix product (`on_grid`).
 
     A decoder that attends to all tokens from absolute coordinates needs many more parameters for the same error on
     a grid: see docs/log.md.
@@ -75,8 +75,8 @@ class LocalDecoder(nn.Module):
         super().__init__()
         if neighbours % 2 == 0 or not 3 <= neighbours <= min(shape):
             raise ParameterError(
-                f"train_codec.decoder.neighbours = {neighbours} must be odd, at least 3 and at most the tokens along each "
-                f"axis: latent.tokens = {math.prod(shape)} make {' x '.join(map(str, shape))}"
+                f"train_codec.decoder.neighbours = {neighbours} must be odd, at least 3 and at most the tokens along "
+                f"each axis: latent.tokens = {math.prod(shape)} make {' x '.join(map(str, shape))}"
             )
         self.channels, self.shape, self.neighbours = channels, tuple(shape), neighbours
         rank = len(self.shape)

@@ -124,7 +124,6 @@ class Level(nn.Module):
 
     def __init__(self, depth: int, shape: Sequence[int], **block: Any) -> None:
         super().__init__()
-        self.shape = tuple(shape)
         self.blocks = nn.ModuleList(Block(shape, **block) for _ in range(depth))
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
@@ -144,8 +143,8 @@ class PdeTransformer(nn.Module):
         hidden: width W of all levels.
         depths: blocks per level, finest first; all levels but the coarsest have as many again on the way up.
         group, heads, mlp_ratio, dropout: see `Block`.
-        stem: odd number of tokens the embedding sees along each axis: a front crosses one to two tokens per time step, and a
-            convolution finds that at once where attention has to learn it.
+        stem: odd number of tokens the embedding sees along each axis: a front crosses one to two tokens per time step,
+            and a convolution finds that at once where attention has to learn it.
     """
 
     EMBEDDING = 16
@@ -164,17 +163,18 @@ class PdeTransformer(nn.Module):
         stem: int,
     ) -> None:
         super().__init__()
-        self.pad, self.shape = stem // 2, axes(tokens)
+        self.pad = stem // 2
         self.embed_condition = nn.Sequential(nn.Linear(num_conditions, self.EMBEDDING), nn.SiLU())
         shapes = [axes(tokens)]
         for _ in depths[1:]:
             if max(shapes[-1]) % 2:
                 raise ParameterError(
-                    f"latent.tokens make a grid of {' x '.join(map(str, axes(tokens)))} tokens, whose longest axis cannot be "
-                    f"halved {len(depths) - 1} times as train_operator.model.depths = {list(depths)} asks; use fewer levels "
-                    "or another number of tokens"
+                    f"latent.tokens make a grid of {' x '.join(map(str, axes(tokens)))} tokens, whose longest axis "
+                    f"cannot be halved {len(depths) - 1} times as train_operator.model.depths = {list(depths)} asks; "
+                    "use fewer levels or another number of tokens"
                 )
             shapes.append(halved(shapes[-1]))
+        self.shapes = shapes
         self.embed = CONVOLUTIONS[len(shapes[0])](dim, hidden, stem)
 
         def level(index: int) -> Level:
@@ -203,14 +203,14 @@ class PdeTransformer(nn.Module):
     def forward(self, z: Tensor, condition: Tensor) -> Tensor:
         """Return f(z, condition): (B, N, D), (B, num_conditions) -> (B, N, D)."""
         embedding = self.embed_condition(condition)
-        x = from_grid(self.embed(wrap(to_grid(z, self.shape), self.pad)))
+        x = from_grid(self.embed(wrap(to_grid(z, self.shapes[0]), self.pad)))
         skips = []
-        for level, merge in zip(self.down, self.merge, strict=True):
+        for level, merge, shape in zip(self.down, self.merge, self.shapes[:-1], strict=True):
             x = level(x, embedding)
             skips.append(x)
-            x = merge(merge_pairs(x, level.shape))
+            x = merge(merge_pairs(x, shape))
         x = self.bottom(x, embedding)
-        for level, split in zip(self.up, self.split, strict=True):
-            x = split_pairs(split(x), level.shape) + skips.pop()
+        for level, split, shape in zip(self.up, self.split, reversed(self.shapes[:-1]), strict=True):
+            x = split_pairs(split(x), shape) + skips.pop()
             x = level(x, embedding)
         return self.head(self.norm(x))

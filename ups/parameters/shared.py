@@ -10,6 +10,7 @@ from ups.parameters.section import NonNegative, PartialSection, Positive, Positi
 # Who looks at a field: an observer at rest, or one who moves with the field's mean (Galilean symmetry of Burgers).
 Frame = Literal["laboratory", "comoving"]
 
+
 class Task(Section):
     """What is simulated, and what a data file is taken to hold where it does not say so itself.
 

@@ -16,8 +16,8 @@ class Simulate(Section):
         samples: trajectories.
         points: stored grid points along each axis, at cell centres.
         frames: stored frames, from t = 0 to `task.final_time`; a steady problem has one.
-        method: `exact` (Cole-Hopf for Burgers, a shift for advection, d'Alembert for the wave equation), `finite_volume`
-            (Burgers, Darcy), `splitting` (diffusion-reaction) or `spectral` (Navier-Stokes).
+        method: `exact` (Cole-Hopf for Burgers, a shift for advection, d'Alembert for the wave equation),
+            `finite_volume` (Burgers, Darcy), `splitting` (diffusion-reaction) or `spectral` (Navier-Stokes).
         nodes: quadrature nodes of the Cole-Hopf integral.
         refinement: cells or points per stored point along each axis; not for `exact`.
         substeps: `splitting` and `spectral`: time steps from one frame to the next.

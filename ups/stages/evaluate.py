@@ -138,7 +138,9 @@ def _not_applicable(metadata: FieldMetadata) -> dict[str, str]:
     """Return what this table does not have for this equation, and why."""
     equation, missing = metadata.equation, {}
     if not finite_volume.applicable(metadata):
-        missing["finite_volume"] = f"there is no classical solver to compete with for '{equation}', only for 1-D Burgers"
+        missing["finite_volume"] = (
+            f"there is no classical solver to compete with for '{equation}', only for 1-D Burgers"
+        )
     if not baselines.exact_forecasters(metadata):
         missing["exact"] = f"'{equation}' has no exact solution from a frame on the grid"
     if not conserved(metadata):

@@ -109,8 +109,8 @@ def _check_fields(source: Source, task: Task) -> None:
     if (source.grid.rank, source.channels) != (equation.rank, equation.channel_names):
         raise DataError(
             f"{source.path} has the fields {', '.join(source.channels)} in {source.grid.rank} dimension(s); "
-            f"'{task.equation}' has {', '.join(equation.channel_names)} in {equation.rank}. Choose the task that fits the "
-            "file, or another data.path."
+            f"'{task.equation}' has {', '.join(equation.channel_names)} in {equation.rank}. Choose the task that fits "
+            "the file, or another data.path."
         )
 
 

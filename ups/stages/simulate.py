@@ -2,9 +2,9 @@
 
     python -m ups.stages.simulate        (or: dvc repro simulate)
 
-Reads parameters only. Writes `artifacts/simulate/data.h5` in the layout of PDEBench that suits the equation, and measures
-its error against the exact solution or, where there is none, against a finer solution. When `data.path` names another
-file it simulates nothing and says so.
+Reads parameters only. Writes `artifacts/simulate/data.h5` in the layout of PDEBench that suits the equation, and
+measures its error against the exact solution or, where there is none, against a finer solution. When `data.path` names
+another file it simulates nothing and says so.
 """
 
 from __future__ import annotations
@@ -65,15 +65,16 @@ def run(params: Params, inputs: Inputs, outputs: Path) -> dict[str, Any]:
         "error_nrmse_worst_sample_and_frame": float(error.max()),
     }
     print(
-        f"{NAME}: {params.simulate.samples} trajectories of {params.task.name} ({params.simulate.method}). Error against "
-        f"{problem.against}, {len(error)} trajectories: {by_frame.max():.1e} nRMSE in the worst frame (t = "
+        f"{NAME}: {params.simulate.samples} trajectories of {params.task.name} ({params.simulate.method}). Error "
+        f"against {problem.against}, {len(error)} trajectories: {by_frame.max():.1e} nRMSE in the worst frame (t = "
         f"{float(problem.times[worst]):g}), {by_frame.mean():.1e} on average.",
         file=sys.stderr,
     )
     if not by_frame.max() <= params.simulate.max_error:
         raise DataError(
             f"the simulated data are {by_frame.max():.2e} nRMSE from {problem.against} at t = "
-            f"{float(problem.times[worst]):g}; simulate.max_error allows {params.simulate.max_error:.2e}. {problem.remedy}"
+            f"{float(problem.times[worst]):g}; simulate.max_error allows {params.simulate.max_error:.2e}. "
+            f"{problem.remedy}"
         )
     return metrics
 

@@ -37,6 +37,12 @@ def run(params: Params, inputs: Inputs, outputs: Path) -> dict[str, Any]:
     machine = project_machine()
     train, validation = (read_split(inputs["dataset"], split).to(machine.device) for split in ("train", "validation"))
     grid = train.metadata.grid
+    if train.num_frames == 1:
+        raise ParameterError(
+            f"{inputs['dataset']} holds a steady problem ('{train.metadata.equation}'), one frame of each sample: "
+            "nothing here models those yet, this version makes, reads and audits its data. Run `dvc repro "
+            "prepare_data`, or choose a task that has a time."
+        )
     if not all(grid.periodic):
         raise ParameterError(
             f"the grid codec takes periodic axes, but {inputs['dataset']} has a grid of {grid.points} points, "

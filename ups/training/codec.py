@@ -34,9 +34,9 @@ def inverse_weight(epoch: int, settings: InverseLosses) -> float:
 def query_points(points: Sequence[int], settings: InverseLosses, generator: torch.Generator) -> Tensor:
     """Return indices of distinct grid points to query, (Q,), counted row by row.
 
-    `uniform` draws `num_queries` points from the whole grid, or half of a smaller one. `stratified` draws one point from
-    each of as many blocks of equal sides, cut along every axis of the grid; if their number has no such division, from
-    the next smaller number of blocks that has.
+    `uniform` draws `num_queries` points from the whole grid, or half of a smaller one. `stratified` draws one point
+    from each of as many blocks of equal sides, cut along every axis of the grid; if their number has no such division,
+    from the next smaller number of blocks that has.
 
     Args:
         points: grid points along each axis.

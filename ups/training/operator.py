@@ -119,7 +119,7 @@ class OperatorObjective:
     def _rollout(
         self, operator: LatentOperator, z: Tensor, coefficients: Tensor, steps: int
     ) -> tuple[Tensor, Tensor | None]:
-        """Return predicted tokens (S, steps, N, D) and, where anything needs them, decoded fields (S, steps, C, *space)."""
+        """Return predicted tokens (S, steps, N, D) and, where anything needs them, fields (S, steps, C, *space)."""
         codec = self.space.codec
         predicted, decoded = [], []
         for _ in range(steps):
