@@ -98,8 +98,11 @@ class Surrogate:
         return self.codec.encode(self.codec.decode(z) if decoded is None else decoded)
 
     def decode_at(self, z: Tensor, observer: Observer, x: Tensor) -> Tensor:
-        """Tokens of the observer's start, positions (Q,) as fractions of the domain in [0, 1) -> (B, C, Q) physical."""
-        return self.codec.decode_at(z, x) * observer.scale + observer.level
+        """Tokens of the observer's start, positions as fractions of the domain in [0, 1) -> (B, C, Q) physical.
+
+        Positions are (Q,) on a line, (Q, d) on a grid of higher rank d.
+        """
+        return self.codec.decode_at(z, x) * observer.scale.flatten(1) + observer.level.flatten(2)
 
     @torch.no_grad()
     def reconstruct(self, fields: Tensor) -> Tensor:
