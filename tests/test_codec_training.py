@@ -33,14 +33,24 @@ def test_the_curriculum_by_hand():
 
 def test_queries_are_distinct_points_half_of_a_small_grid_and_one_per_block_when_stratified():
     generator = torch.Generator().manual_seed(0)
-    uniform = query_points(256, settings(), generator)
+    uniform = query_points((256,), settings(), generator)
     assert len(uniform) == len(uniform.unique()) == 128
-    assert len(query_points(8192, settings(), generator)) == 2048
-    stratified = query_points(256, settings(query_sampling="stratified", num_queries=32), generator)
+    assert len(query_points((8192,), settings(), generator)) == 2048
+    stratified = query_points((256,), settings(query_sampling="stratified", num_queries=32), generator)
     assert torch.equal(stratified // 8, torch.arange(32))
     # Uniform draws leave some of 32 blocks empty: probability (1 - 1/32)^32 each.
-    few = query_points(256, settings(num_queries=32), generator)
+    few = query_points((256,), settings(num_queries=32), generator)
     assert len((few // 8).unique()) < 32
+
+
+def test_queries_on_a_plane_lie_one_in_each_block():
+    generator = torch.Generator().manual_seed(0)
+    assert len(query_points((64, 64), settings(), generator).unique()) == 2048
+    index = query_points((16, 32), settings(query_sampling="stratified", num_queries=32), generator)
+    rows, columns = index // 32, index % 32
+    assert torch.equal(rows // 4 * 8 + columns // 4, torch.arange(32))  # 4 x 8 blocks of 4 x 4 points
+    # 31 has no such division: 3 x 7 = 21 blocks, of sizes that cover the grid.
+    assert len(query_points((16, 32), settings(query_sampling="stratified", num_queries=31), generator)) == 21
 
 
 @pytest.fixture

@@ -71,7 +71,7 @@ def test_a_token_reads_as_many_neighbours_as_the_blocks_reach():
 
 
 def test_the_block_is_the_token_convolution_with_its_kernel_as_a_matrix():
-    block, convolution = NeighbourBlock(6, 5), TokenConvolution(6, 5)
+    block, convolution = NeighbourBlock(6, 5, (9,)), TokenConvolution(6, 5, (9,))
     randomized(convolution)
     with torch.no_grad():
         block.mix.weight.copy_(convolution.mix.weight.permute(0, 2, 1).flatten(1))

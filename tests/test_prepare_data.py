@@ -46,6 +46,7 @@ def parameters(**changes):
             "method": "exact",
             "nodes": 512,
             "refinement": 8,
+            "substeps": 8,
             "courant": 0.8,
             "batch_size": 5,
             "check_samples": 3,

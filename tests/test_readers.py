@@ -136,7 +136,7 @@ def test_wrong_rank(tmp_path, shape):
 def test_unknown_layout(tmp_path):
     path = tmp_path / "a.h5"
     with h5py.File(path, "w") as file:
-        file["0000/data"] = np.zeros((3, 8, 1), np.float32)
+        file["0000/values"] = np.zeros((3, 8, 1), np.float32)
     refuses("no dataset 'tensor' .it holds: 0000", path)
 
 
@@ -155,8 +155,15 @@ def test_old_generation(tmp_path, tensor):
 
 
 def test_another_equation(tmp_path, tensor):
-    refuses("diffusion-reaction", write_flat(tmp_path / "a.h5", tensor, {"Nu": 0.5, "rho": 1.0}))
+    refuses("rho; expected was one of", write_flat(tmp_path / "a.h5", tensor, {"rho": 1.0}))
     refuses("Nu and beta", write_flat(tmp_path / "b.h5", tensor, {"Nu": 0.5, "beta": 1.0}))
+
+
+def test_diffusion_reaction(tmp_path, tensor):
+    path = write_flat(tmp_path / "ReacDiff_Nu0.5_Rho1.0.hdf5", tensor, {"Nu": 0.5, "rho": 1.0})
+    source, _ = read(path)
+    assert source.equation == "diffusion_reaction"
+    assert source.coefficients == {"diffusivity": 0.5, "reaction_rate": 1.0}
 
 
 def test_strides(tmp_path, tensor):

@@ -42,7 +42,7 @@ def metadata(points: int = POINTS, dt: float = 0.05, equation: str = "burgers") 
 class Identity(nn.Module):
     """A codec whose tokens are the grid values, so that latent and field are the same numbers."""
 
-    points, frame = POINTS, "laboratory"
+    points, frame = (POINTS,), "laboratory"
 
     def encode(self, u):
         return u.transpose(1, 2)
@@ -228,27 +228,31 @@ def test_the_true_solution_obeys_every_reward_and_a_wrong_viscosity_does_not():
     assert (right > -1e-4).all()  # O(dt^2 + dx^2), times dt
     assert (residual(u[:, 0], u[:, 1], c * math.pi) < 3 * right).all()  # nu in place of nu/pi
     # Float32 sums of 1024 values of order one.
-    assert (rewards.conservation(u[:, 0], u[:, 1], c) > -1e-5).all()
-    assert (rewards.dissipation(u[:, 0], u[:, 1], c) > -1e-5).all()
+    assert (rewards.Conservation(data)(u[:, 0], u[:, 1], c) > -1e-5).all()
+    assert (rewards.Dissipation(data)(u[:, 0], u[:, 1], c) > -1e-5).all()
 
 
 def test_rewards_by_hand():
     before, after = torch.tensor([[[2.0, -2.0]]]), torch.tensor([[[3.0, -1.0]]])
-    assert float(rewards.conservation(before, after, C)) == pytest.approx(-1.0 / 2.0)
-    assert float(rewards.dissipation(before, after, C)) == pytest.approx(-(5.0 - 4.0) / 4.0)
-    assert float(rewards.dissipation(after, before, C)) == 0.0
-    assert float(rewards.positivity(before, after, C)) == pytest.approx(-math.sqrt(0.5) / 2.0)
+    assert float(rewards.Conservation(metadata())(before, after, C)) == pytest.approx(-1.0 / 2.0)
+    assert float(rewards.Dissipation(metadata())(before, after, C)) == pytest.approx(-(5.0 - 4.0) / 4.0)
+    assert float(rewards.Dissipation(metadata())(after, before, C)) == 0.0
+    positive = metadata().model_copy(update={"equation": "diffusion_reaction"})
+    assert float(rewards.Positivity(positive)(before, after, C)) == pytest.approx(-math.sqrt(0.5) / 2.0)
 
 
-def test_a_reward_that_applies_to_no_field_is_an_error():
-    only = {"conservation": 0.0, "dissipation": 0.0, "pde_residual": 0.0, "positivity": 1.0}
-    with pytest.raises(ParameterError, match="no reward"):
-        rewards.weighted_reward(only, metadata())
+def test_a_reward_that_applies_to_no_field_is_left_out_and_named():
+    weights = {"conservation": 0.0, "dissipation": 0.5, "pde_residual": 0.0, "positivity": 1.0}
+    found = rewards.weighted_rewards(weights, metadata())
+    assert list(found.terms) == ["dissipation"]
+    assert found.not_applicable == {"positivity": "no field of 'burgers' is positive by its equation"}
+    with pytest.raises(ParameterError, match=r"unknown rewards .'mass'."):
+        rewards.weighted_rewards({"mass": 1.0}, metadata())
 
 
 def test_the_equal_compute_control_averages_shifted_copies():
     model = surrogate()
-    model.codec.encoder = type("Encoder", (), {"tokens": 4})()
+    model.codec.encoder = type("Encoder", (), {"shape": (4,)})()
     base = model.forecaster("operator")
     control = ShiftAverage(base, 4)
     u = start()[:, None]

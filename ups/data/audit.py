@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -28,22 +28,38 @@ Name = TypeVar("Name", bound=str)
 
 
 class SplitAudit:
-    """What is remembered of one split while it passes by in chunks."""
+    """What is remembered of one split while it passes by in chunks.
 
-    def __init__(self, first_sample: int) -> None:
+    Args:
+        first_sample: position of its first trajectory in the source file.
+        changes: a chunk (B, T, C, *space) -> the largest change in time of each quantity that the equation conserves.
+        periodic: whether the domain is periodic.
+    """
+
+    def __init__(
+        self,
+        first_sample: int,
+        changes: Callable[[npt.NDArray[np.float32]], Mapping[str, float]] | None = None,
+        periodic: bool = True,
+    ) -> None:
         self.first_sample = first_sample
+        self._changes, self._periodic = changes, periodic
+        self.largest_changes: dict[str, float] = {}
         self.statistics = ChannelStatistics()
         self.largest_drift = 0.0
         self.largest_wrap = 0.0
         self._initial: list[npt.NDArray[np.float32]] = []
 
     def update(self, fields: npt.NDArray[np.float32]) -> None:
-        """Take in a chunk (B, T, C, X)."""
+        """Take in a chunk (B, T, C, *space)."""
         self.statistics.update(fields)
         self._initial.append(fields[:, 0].reshape(len(fields), -1).copy())
-        integral = fields.mean(axis=-1, dtype=np.float64)
+        integral = fields.mean(axis=tuple(range(3, fields.ndim)), dtype=np.float64)
         self.largest_drift = max(self.largest_drift, float(np.abs(integral - integral[:, :1]).max()))
-        self.largest_wrap = max(self.largest_wrap, _wrap_ratio(fields[:, -1]))
+        for axis in range(2, fields.ndim - 1) if self._periodic else ():
+            self.largest_wrap = max(self.largest_wrap, _wrap_ratio(np.moveaxis(fields[:, -1], axis, -1)))
+        for name, value in (self._changes(fields) if self._changes else {}).items():
+            self.largest_changes[name] = max(self.largest_changes.get(name, 0.0), value)
 
     @property
     def initial(self) -> npt.NDArray[np.float32]:
@@ -57,12 +73,14 @@ class SplitAudit:
             "maximum": self.statistics.maximum,
             "mean": self.statistics.mean.tolist(),
             "std": self.statistics.std.tolist(),
-            # max |mean u(t) - mean u(0)|: 0 but for rounding in a conserved quantity on all points; sub-sampled
-            # points alias fronts, and then it is not.
+            # max |mean u(t) - mean u(0)| over all channels: 0 but for rounding where the mean is conserved and all
+            # points are there; sub-sampled points alias fronts, and then it is not.
             "largest_change_of_mean": self.largest_drift,
+            # max |Q(t) - Q(0)| of what the equation declares to be conserved.
+            "largest_change_of_conserved": self.largest_changes,
             # jump across the periodic boundary over the largest jump inside, last frame; above 1 only where the
             # steepest place happens to lie there, far above 1 if the domain is not periodic.
-            "largest_wrap_ratio": self.largest_wrap,
+            "largest_wrap_ratio": self.largest_wrap if self._periodic else None,
         }
 
 
@@ -149,7 +167,7 @@ def _digest(row: npt.NDArray[np.float32]) -> bytes:
 
 
 def _wrap_ratio(frame: npt.NDArray[np.float32]) -> float:
-    """Return the largest |u_0 - u_{X-1}| / max_i |u_{i+1} - u_i| of frames (B, C, X)."""
+    """Return the largest |u_0 - u_{X-1}| / max_i |u_{i+1} - u_i| along the last axis of frames (B, C, ..., X)."""
     across = np.abs(frame[..., 0] - frame[..., -1])
     inside = np.abs(np.diff(frame, axis=-1)).max(axis=-1)
     varying = inside > 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,18 +61,17 @@ def regular_axis(values: npt.NDArray[np.floating], what: str) -> Axis:
     return Axis(float(stored[0]), spacing, count)
 
 
-def periodic_grid(axis: Axis, stride: int) -> Grid:
-    """Return the one-dimensional grid of every `stride`-th cell centre of `axis`.
+def strided_grid(axes: Sequence[Axis], stride: int, periodic: bool = True) -> Grid:
+    """Return the grid of every `stride`-th cell centre along each axis.
 
     The domain keeps its extent; the cells grow with the stride and their corner moves so that the centres stay where
     they were: x_{s i} = origin + (i + 1/2) s dx.
     """
-    spacing = stride * axis.spacing
     return Grid(
-        extent=(tidy(axis.count * axis.spacing),),
-        points=(axis.count // stride,),
-        origin=(tidy(axis.first - spacing / 2),),
-        periodic=(True,),
+        extent=tuple(tidy(axis.count * axis.spacing) for axis in axes),
+        points=tuple(axis.count // stride for axis in axes),
+        origin=tuple(tidy(axis.first - stride * axis.spacing / 2) for axis in axes),
+        periodic=(periodic,) * len(axes),
     )
 
 

@@ -17,6 +17,7 @@ from ups.errors import DataError
 
 _SERVER = "https://darus.uni-stuttgart.de/api/access/datafile/"
 _LINE_1D = 10_000 * 201 * 1024 * 4  # trajectories x frames x points, float32
+_REACTION = 10_000 * 101 * 1024 * 4
 _DARCY = 10_000 * 2 * 128 * 128 * 4  # samples x (coefficient, solution) x grid, float32
 
 
@@ -47,6 +48,11 @@ def _advection(velocity: str, number: int, md5: str) -> PublishedFile:
     return PublishedFile(f"1D_Advection_Sols_beta{velocity}.hdf5", "advection", f"{_SERVER}{number}", md5, _LINE_1D)
 
 
+def _reaction(diffusivity: str, rate: str, number: int, md5: str) -> PublishedFile:
+    name = f"ReacDiff_Nu{diffusivity}_Rho{rate}.hdf5"
+    return PublishedFile(name, "diffusion_reaction", f"{_SERVER}{number}", md5, _REACTION)
+
+
 def _darcy(force: str, number: int, md5: str) -> PublishedFile:
     return PublishedFile(f"2D_DarcyFlow_beta{force}_Train.hdf5", "darcy", f"{_SERVER}{number}", md5, _DARCY)
 
@@ -74,6 +80,22 @@ CATALOGUE: dict[str, PublishedFile] = {
         _advection("2.0", 255677, "0e9beff98693089c38e213a1f2b9ac43"),
         _advection("4.0", 255676, "a87b03ff425496360e2732921805f47d"),
         _advection("7.0", 255664, "72a286ad2fcba574bd20bc045ba82d58"),
+        _reaction("0.5", "1.0", 133177, "69a429239778d529cd419ed5888ea835"),
+        _reaction("0.5", "10.0", 133178, "ff7c724b18e7ebe02e19c179852f48ee"),
+        _reaction("0.5", "2.0", 133179, "ac907daa7e483d203a5c77567cdea561"),
+        _reaction("0.5", "5.0", 133180, "fb149e7540d8977af158bb8fec1048a3"),
+        _reaction("1.0", "1.0", 133181, "bd73c2f3448d03e95e98c3831fc8fa70"),
+        _reaction("1.0", "10.0", 133182, "a94e65631881a27ddae3ef74caf53093"),
+        _reaction("1.0", "2.0", 133183, "112c01a76447162bd67c8c1073f58ca2"),
+        _reaction("1.0", "5.0", 133184, "fa224c9d143de37ac6914d391e70f425"),
+        _reaction("2.0", "1.0", 133185, "925a7e2c9b9e40ad2dd44b7002ec882b"),
+        _reaction("2.0", "10.0", 133186, "a3e25a9fb8a99f010352ad3dd1afd596"),
+        _reaction("2.0", "2.0", 133187, "426353b241acfbc64067acb1bdc80ade"),
+        _reaction("2.0", "5.0", 133188, "f2890bdac5103a3b78fac5f80e57b760"),
+        _reaction("5.0", "1.0", 133189, "0ed75b55f61bec11c47d379e34959e54"),
+        _reaction("5.0", "10.0", 133190, "264c80af0e2a6cc1f70e87275e0f6ac4"),
+        _reaction("5.0", "2.0", 133191, "f927f5d85f2e9bd97dff31b4dab051ae"),
+        _reaction("5.0", "5.0", 133192, "c9c26e2b5f2d4bf5bcbbd4ba34fefd5e"),
         _darcy("0.01", 133217, "d05c287d4c0b7d3178b0097084238251"),
         _darcy("0.1", 133218, "294f9a03a4aa16b0e386469ca8b471be"),
         _darcy("1.0", 133219, "81694ed31306ff2e5f6b76349b0b4389"),

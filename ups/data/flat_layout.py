@@ -1,14 +1,15 @@
 """PDEBench's flat HDF5 layout for one-dimensional problems, and its writer.
 
-`tensor` (N, T, X) float32, `x-coordinate` (X,), `t-coordinate` (T,) (PDEBench's own files have T + 1), and one root
-attribute with the coefficient: `Nu` for Burgers, `beta` for advection. Files written here say more in further
-attributes, which readers of PDEBench's files never look at.
+`tensor` (N, T, X) float32, `x-coordinate` (X,), `t-coordinate` (T,) (PDEBench's own files have T + 1), and root
+attributes with the coefficients: `Nu` for Burgers, `beta` for advection, `Nu` and `rho` for diffusion-reaction. Files
+written here say more in further attributes, which readers of PDEBench's files never look at.
 
 Shapes: N trajectories, T frames, X points.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
@@ -22,8 +23,12 @@ TENSOR = "tensor"
 SPACE = "x-coordinate"
 TIME = "t-coordinate"
 
-# equation -> (attribute of the file, name of the coefficient in this project)
-ATTRIBUTES = {"burgers": ("Nu", "viscosity"), "advection": ("beta", "velocity")}
+# equation -> attribute of the file -> name of the coefficient in this project
+ATTRIBUTES = {
+    "burgers": {"Nu": "viscosity"},
+    "advection": {"beta": "velocity"},
+    "diffusion_reaction": {"Nu": "diffusivity", "rho": "reaction_rate"},
+}
 
 
 class FlatWriter:
@@ -31,8 +36,8 @@ class FlatWriter:
 
     Args:
         path: the new file.
-        equation: "burgers" or "advection".
-        coefficient: the value of its coefficient.
+        equation: one of `ATTRIBUTES`.
+        coefficients: the equation's coefficients by name.
         samples: number of trajectories N.
         position: (X,) cell centres.
         times: (T,) times of the frames.
@@ -43,11 +48,11 @@ class FlatWriter:
         self,
         path: Path,
         equation: str,
-        coefficient: float,
+        coefficients: Mapping[str, float],
         samples: int,
         position: npt.ArrayLike,
         times: npt.ArrayLike,
-        notes: dict[str, str | int | float],
+        notes: Mapping[str, str | int | float],
     ) -> None:
         self.path = path
         x, t = np.asarray(position, dtype=np.float64), np.asarray(times, dtype=np.float64)
@@ -56,14 +61,15 @@ class FlatWriter:
         self.tensor = self.file.create_dataset(TENSOR, shape=(samples, len(t), len(x)), dtype=np.float32)
         self.file.create_dataset(SPACE, data=x)
         self.file.create_dataset(TIME, data=t)
-        self.file.attrs[ATTRIBUTES[equation][0]] = coefficient
+        for attribute, name in ATTRIBUTES[equation].items():
+            self.file.attrs[attribute] = coefficients[name]
         for name, value in notes.items():
             self.file.attrs[name] = value
 
     def write(self, start: int, fields: npt.NDArray[np.float32]) -> None:
-        """Write fields (B, T, X) as the trajectories start .. start + B - 1."""
+        """Write fields (B, T, 1, X) as the trajectories start .. start + B - 1."""
         with plain_write_errors(self.path):
-            self.tensor[start : start + len(fields)] = fields
+            self.tensor[start : start + len(fields)] = fields[:, :, 0]
 
     def __enter__(self) -> FlatWriter:
         return self

@@ -1,7 +1,7 @@
 """Reader of PDEBench's flat one-dimensional files, of any size, in chunks of bounded size.
 
 Takes files as PDEBench writes them: `tensor` (N, T, X) without a channel axis, a `t-coordinate` that may have T + 1
-entries, and nothing but an attribute `Nu` or `beta` to say what they hold.
+entries, and nothing but the attributes `Nu`, `beta` and `rho` to say what they hold.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from ups.data.axes import Axis, periodic_grid, regular_axis, tidy
+from ups.data.axes import Axis, regular_axis, strided_grid, tidy
 from ups.data.flat_layout import ATTRIBUTES, SPACE, TENSOR, TIME
 from ups.errors import DataError
 
@@ -39,7 +39,7 @@ class FlatSource:
         self.equation, self.coefficients = _equation(file, path)
         space = self._space_axis(points)
         time = self._time_axis(frames)
-        self.grid = periodic_grid(space, space_stride)
+        self.grid = strided_grid([space], space_stride)
         self.dt = tidy(time.spacing * time_stride)
         self.num_frames = len(range(0, frames, time_stride))
         self._check_strides(points, frames)
@@ -126,8 +126,9 @@ def _tensor(file: h5py.File, path: Path) -> h5py.Dataset:
     if not isinstance(tensor, h5py.Dataset) or tensor.ndim != 3:
         shape = getattr(tensor, "shape", "a group")
         raise DataError(
-            f"{path}: `{TENSOR}` has shape {shape}; rank 3 (trajectories, frames, points) was expected. Files in two "
-            "dimensions and steady problems such as Darcy flow have other layouts, which cannot be read yet."
+            f"{path}: `{TENSOR}` has shape {shape}; rank 3 (trajectories, frames, points) was expected. PDEBench's "
+            "Darcy files have rank 4 and a dataset `nu` beside it; other files in two dimensions cannot be read from "
+            "this layout."
         )
     if tensor.dtype.kind != "f":
         raise DataError(f"{path}: `{TENSOR}` has type {tensor.dtype}; floating-point numbers were expected.")
@@ -144,17 +145,20 @@ def _coordinate(file: h5py.File, path: Path, name: str) -> npt.NDArray[np.floati
 
 
 def _equation(file: h5py.File, path: Path) -> tuple[str | None, dict[str, float]]:
-    if "rho" in file.attrs:
-        raise DataError(
-            f"{path} has an attribute `rho`: it holds PDEBench's diffusion-reaction equation. Only "
-            f"{' and '.join(ATTRIBUTES)} can be read from flat files."
-        )
-    found = {name: pair for name, pair in ATTRIBUTES.items() if pair[0] in file.attrs}
-    if len(found) > 1:
-        raise DataError(f"{path} has the attributes {' and '.join(a for a, _ in found.values())}; one was expected.")
-    for equation, (attribute, coefficient) in found.items():
-        value = np.asarray(file.attrs[attribute])
-        if value.size != 1 or value.dtype.kind not in "iuf":
-            raise DataError(f"{path}: attribute `{attribute}` is {file.attrs[attribute]!r}; one number was expected.")
-        return equation, {coefficient: float(value.reshape(()))}
-    return None, {}
+    """Return the equation and its coefficients, from which of the known attributes the file has."""
+    known = dict.fromkeys(attribute for names in ATTRIBUTES.values() for attribute in names)
+    found = [attribute for attribute in known if attribute in file.attrs]
+    if not found:
+        return None, {}
+    for equation, names in ATTRIBUTES.items():
+        if set(names) == set(found):
+            return equation, {name: _number(file, attribute, path) for attribute, name in names.items()}
+    expected = "; ".join(f"{' and '.join(names)} ({equation})" for equation, names in ATTRIBUTES.items())
+    raise DataError(f"{path} has the attributes {' and '.join(found)}; expected was one of: {expected}.")
+
+
+def _number(file: h5py.File, attribute: str, path: Path) -> float:
+    value = np.asarray(file.attrs[attribute])
+    if value.size != 1 or value.dtype.kind not in "iuf":
+        raise DataError(f"{path}: attribute `{attribute}` is {file.attrs[attribute]!r}; one number was expected.")
+    return float(value.reshape(()))

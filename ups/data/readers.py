@@ -15,9 +15,12 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from ups.data.darcy_layout import PERMEABILITY, DarcySource
 from ups.data.fields import Grid
 from ups.data.flat_layout import TENSOR
 from ups.data.flat_reader import FlatSource
+from ups.data.grouped_layout import DATA
+from ups.data.grouped_reader import GroupedSource
 from ups.errors import DataError
 
 
@@ -71,12 +74,17 @@ def open_source(path: Path, space_stride: int = 1, time_stride: int = 1) -> Sour
     """
     file = _open_hdf5(path)
     try:
-        if TENSOR not in file:
-            raise DataError(
-                f"{path} has no dataset '{TENSOR}' (it holds: {', '.join(list(file)[:8]) or 'nothing'}). Expected is "
-                "PDEBench's flat layout: `tensor` (trajectories, frames, points), `x-coordinate`, `t-coordinate`."
-            )
-        return FlatSource(file, path, space_stride, time_stride)
+        if TENSOR in file and PERMEABILITY in file:
+            return DarcySource(file, path, space_stride, time_stride)
+        if TENSOR in file:
+            return FlatSource(file, path, space_stride, time_stride)
+        if any(isinstance(item, h5py.Group) and DATA in item for item in file.values()):
+            return GroupedSource(file, path, space_stride, time_stride)
+        raise DataError(
+            f"{path} has no dataset '{TENSOR}' (it holds: {', '.join(list(file)[:8]) or 'nothing'}). Expected is one "
+            "of PDEBench's layouts: flat (`tensor` (trajectories, frames, points), `x-coordinate`, `t-coordinate`), "
+            "Darcy (`nu`, `tensor`), or grouped (`0000/data`, `0000/grid/x`, ...)."
+        )
     except BaseException:
         file.close()
         raise

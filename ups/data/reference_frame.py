@@ -3,7 +3,7 @@
 Burgers' equation is Galilean invariant: with m the mean of u, which is conserved, v(x, t) = u(x + m t, t) - m solves
 the same equation. A model that works on v need not learn drifts of every speed, and the mean cannot be lost.
 
-Shapes: B trajectories, T stored frames, C field channels, X grid points.
+Shapes: B trajectories, T stored frames, C field channels, X grid points; at rest the grid may have any rank.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ class ReferenceFrame:
         """Return the observer of trajectories that start from `initial`, (B, C, X), physical."""
         normalizer = FieldNormalizer(self.metadata, initial.device)
         if self.name == "laboratory":
-            return Observer(normalizer.mean.expand(len(initial), -1, -1), normalizer.std)
+            return Observer(normalizer.mean.expand(len(initial), *normalizer.mean.shape), normalizer.std)
         mean = initial.double().mean(dim=-1, keepdim=True)
         per_step = self.metadata.dt / self.metadata.grid.extent[0]
         return Observer(mean.to(initial.dtype), normalizer.std, mean[:, 0, 0] * per_step)

@@ -78,6 +78,6 @@ class Simulation:
 
 
 def relative_error(fields: Tensor, exact: Tensor) -> Tensor:
-    """Return rms(fields - exact) / rms(exact) over space, (B, T), for fields (B, T, X)."""
+    """Return rms(fields - exact) / rms(exact) over the last axis."""
     difference = (fields.to(exact) - exact).square().mean(dim=-1)
     return (difference / exact.square().mean(dim=-1)).sqrt()

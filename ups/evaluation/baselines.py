@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ups.data.fields import FieldMetadata
+from ups.data.wave import propagate
 from ups.evaluation.protocols import Forecaster
 
 
@@ -64,6 +65,42 @@ def shifts(metadata: FieldMetadata) -> bool:
     return (
         metadata.equation == "advection" and grid.rank == 1 and grid.periodic[0] and "velocity" in metadata.coefficients
     )
+
+
+def exact_wave(metadata: FieldMetadata) -> Forecaster:
+    """Return the solution of the wave equation from the last given frame; exact for a field that the grid resolves.
+
+    Raises:
+        ValueError: if the metadata are not those of the 1-D periodic wave equation.
+    """
+    if not waves(metadata):
+        raise ValueError(f"exact_wave solves the 1-D periodic wave equation, not '{metadata.equation}'")
+    at, u_at, v_at = metadata.coefficients.index("speed"), metadata.channels.index("u"), metadata.channels.index("v")
+
+    def forecaster(given: Tensor, num_steps: int, coefficients: Tensor) -> Tensor:
+        last = given[:, -1].to(torch.float64)
+        elapsed = metadata.dt * torch.arange(1, num_steps + 1, dtype=torch.float64, device=last.device)
+        speed = coefficients[:, at, None].to(torch.float64)
+        u, v = propagate(last[:, None, u_at], last[:, None, v_at], elapsed[None], speed, metadata.grid.extent[0])
+        frames = [v if channel == v_at else u for channel in range(last.shape[1])]
+        return torch.stack(frames, dim=2).to(given.dtype)
+
+    return forecaster
+
+
+def waves(metadata: FieldMetadata) -> bool:
+    """Return whether `exact_wave` solves the equation."""
+    return metadata.equation == "wave" and metadata.grid.rank == 1 and metadata.grid.periodic[0]
+
+
+def exact_forecasters(metadata: FieldMetadata) -> dict[str, Forecaster]:
+    """Return the forecasts that are exact but for what the grid does not resolve, by name; most equations have none."""
+    found: dict[str, Forecaster] = {}
+    if shifts(metadata):
+        found["exact_shift"] = exact_shift(metadata)
+    if waves(metadata):
+        found["exact_wave"] = exact_wave(metadata)
+    return found
 
 
 def _hold(frame: Tensor, num_steps: int) -> Tensor:

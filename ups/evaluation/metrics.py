@@ -19,6 +19,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ups.data.fields import FieldMetadata
+from ups.data.quantities import Quantity, change, conserved
 from ups.evaluation.spectra import band_errors
 
 # The Well's regularisation of the variance (the_well/benchmark/metrics/spatial.py), in squared physical units.
@@ -90,17 +92,27 @@ def boundary_rmse(prediction: Tensor, target: Tensor) -> Tensor:
     return torch.cat(faces, -1).mean(-1).sqrt().mean(-1)
 
 
-def conserved_error(prediction: Tensor, target: Tensor) -> Tensor:
-    """Error of the conserved integral per unit volume, |<p> - <u>|.
+def conserved_error(
+    prediction: Tensor, target: Tensor, quantity: Quantity, coefficients: Tensor, metadata: FieldMetadata
+) -> Tensor:
+    """Error of a quantity that the equation conserves, |Q(p) - Q(u)|, a density (per unit volume).
 
-    The integral of u over the domain is the volume times <u>. PDEBench's cRMSE is the root mean square of this number
+    Q is the mean of the field for Burgers, and whatever `ups.parameters.equations` declares for others: the metric
+    `conserved_error` is that of the first declared quantity, `conserved_error_<name>` that of a further one. An
+    equation that conserves nothing has no such metric. PDEBench's cRMSE is the root mean square of the mean's error
     over the trajectories; here it stays per trajectory.
 
+    Args:
+        prediction, target: as everywhere here.
+        quantity: what is conserved.
+        coefficients: (B, P), of the equation.
+        metadata: of the fields.
+
     Returns:
-        (B, T), in the field's unit.
+        (B, T), in the quantity's unit; the mean over its components where it has several (one for each channel).
     """
-    error, _ = _pair(prediction, target)
-    return error.flatten(3).mean(-1).abs().mean(-1)
+    prediction, target = _promote(prediction, target)
+    return change(quantity, prediction, target, coefficients, metadata).abs().mean(-1)
 
 
 def spectral_error_low(prediction: Tensor, target: Tensor) -> Tensor:
@@ -193,14 +205,32 @@ class FrameMetric:
     over_time: Literal["mean", "max"] = "mean"
 
 
-FRAME_METRICS: dict[str, FrameMetric] = {
+_FRAME_METRICS: dict[str, FrameMetric] = {
     "rmse": FrameMetric(rmse),
     "nrmse": FrameMetric(nrmse),
     "vrmse": FrameMetric(vrmse),
     "max_error": FrameMetric(max_error, over_time="max"),
     "boundary_rmse": FrameMetric(boundary_rmse),
-    "conserved_error": FrameMetric(conserved_error),
+}
+_SPECTRAL_METRICS: dict[str, FrameMetric] = {
     "spectral_error_low": FrameMetric(spectral_error_low),
     "spectral_error_mid": FrameMetric(spectral_error_mid),
     "spectral_error_high": FrameMetric(spectral_error_high),
 }
+
+
+def frame_metrics(metadata: FieldMetadata, coefficients: Tensor) -> dict[str, FrameMetric]:
+    """Return the metrics per frame that exist for an equation, by name.
+
+    Args:
+        metadata: of the fields.
+        coefficients: (B, P), of the trajectories that the metrics will be computed for.
+    """
+
+    def error_of(quantity: Quantity) -> FrameMetric:
+        return FrameMetric(lambda p, u: conserved_error(p, u, quantity, coefficients, metadata))
+
+    quantities = conserved(metadata)
+    names = ["conserved_error", *(f"conserved_error_{name}" for name in list(quantities)[1:])]
+    errors = {name: error_of(quantity) for name, quantity in zip(names, quantities.values(), strict=False)}
+    return {**_FRAME_METRICS, **errors, **_SPECTRAL_METRICS}

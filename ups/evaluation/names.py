@@ -11,6 +11,7 @@ _LABELS = {
     "persistence_last": "persistence (last given frame)",
     "spatial_mean": "spatial mean of the last given frame",
     "exact_shift": "exact shift",
+    "exact_wave": "exact waves",
     "zero_correction": "zero correction",
     FINITE_VOLUME: "finite volumes, {cells} cells",
     "fno": "FNO",

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ups.data.fields import Trajectories
-from ups.evaluation.metrics import FRAME_METRICS, correlation_time, relative_l2
+from ups.evaluation.metrics import correlation_time, frame_metrics, relative_l2
 from ups.evaluation.protocols import Clock, Forecaster, Protocol, forecast, given_frames, network_evaluations
 from ups.evaluation.reductions import over_horizon
 from ups.evaluation.spectra import power_spectrum
@@ -93,7 +93,7 @@ def score(
         batch = data.select(slice(start, start + batch_size)).to(device)
         result = forecast(forecaster, protocol, batch.fields, batch.coefficients, clock)
         seconds += result.seconds
-        batches.append(_measure(result.prediction, result.target, windows, data.metadata.dt, correlation_threshold))
+        batches.append(_measure(result.prediction, result.target, batch, windows, correlation_threshold))
         if start < num_examples:
             examples.append(result.prediction[: num_examples - start].cpu())
     merged = {key: torch.cat([batch[key] for batch in batches]) for key in batches[0]}
@@ -101,7 +101,7 @@ def score(
         protocol=protocol,
         frames_given=data.num_frames - steps,
         frames_predicted=steps,
-        frames={name: merged[f"frames/{name}"] for name in FRAME_METRICS},
+        frames={key.removeprefix("frames/"): value for key, value in merged.items() if key.startswith("frames/")},
         horizons=_nest(merged),
         diverged=merged["diverged"],
         seconds_per_trajectory=seconds / len(data),
@@ -128,9 +128,9 @@ def reconstruction_scores(
     """
     parts = []
     for start in range(0, len(data), batch_size):
-        fields = data.fields[start : start + batch_size].to(device)
-        parts.append(_measure(reconstruct(fields), fields, {FULL: None}, dt=0.0, threshold=0.5))
-    names = (*FRAME_METRICS, "relative_l2")
+        batch = data.select(slice(start, start + batch_size)).to(device)
+        parts.append(_measure(reconstruct(batch.fields), batch.fields, batch, {FULL: None}, threshold=0.5))
+    names = (*frame_metrics(data.metadata, data.coefficients), "relative_l2")
     return {name: torch.cat([part[f"horizons/{name}/{FULL}"] for part in parts]) for name in names}
 
 
@@ -140,11 +140,12 @@ def _windows(protocol: Protocol, horizons: Sequence[int], steps: int) -> dict[st
 
 
 def _measure(
-    prediction: Tensor, target: Tensor, windows: dict[str, int | None], dt: float, threshold: float
+    prediction: Tensor, target: Tensor, batch: Trajectories, windows: dict[str, int | None], threshold: float
 ) -> dict[str, Tensor]:
     """Return all values of a batch under flat keys, on the CPU."""
+    dt = batch.metadata.dt
     values: dict[str, Tensor] = {"diverged": ~prediction.isfinite().flatten(1).all(1)}
-    for name, metric in FRAME_METRICS.items():
+    for name, metric in frame_metrics(batch.metadata, batch.coefficients).items():
         frames = metric.compute(prediction, target)
         values[f"frames/{name}"] = frames
         for label, frames_in in windows.items():

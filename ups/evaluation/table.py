@@ -128,6 +128,10 @@ def _notes(evaluate: Mapping[str, Any], protocols: list[str]) -> list[str]:
             cells = choice[key].get("cells")
             reached = "no candidate" if cells is None else f"{cells} cells"
             notes.append(f"Finite volumes at {words} (chosen on validation against {choice['against']}): {reached}.")
+    missing = evaluate.get("not_applicable", {})
+    notes += [
+        f"Not in this table: {missing[name]}." for name in ("finite_volume", "conserved_error") if name in missing
+    ]
     gate = evaluate.get("corrector", {})
     if gate.get("status") == "skipped":
         notes.append("There is no corrector: its stage was skipped.")

@@ -1,7 +1,7 @@
 """Rewards of a predicted frame: how well it obeys what the equation says, without knowing the truth.
 
-Every reward is at most 0, dimensionless, and 0 for a frame that obeys. Shapes: B batch, C field channels, X grid.
-Sources of the laws: integrate the conservation law u_t + (f(u) - D u_x)_x = 0 over a period.
+Every reward is at most 0, dimensionless, and 0 for a frame that obeys. Which of them an equation has follows from what
+`ups.parameters.equations` declares. Shapes: B batch, C field channels, *space grid.
 """
 
 from __future__ import annotations
@@ -14,38 +14,64 @@ import torch
 from torch import Tensor
 
 from ups.data.fields import FieldMetadata
+from ups.data.quantities import conserved, dissipated
 from ups.errors import ParameterError
+from ups.parameters.equations import EQUATIONS
 
 # (previous frame, frame, coefficients) -> (B,)
 Reward = Callable[[Tensor, Tensor, Tensor], Tensor]
 _TINY = 1e-12
 
 
-def conservation(previous: Tensor, frame: Tensor, coefficients: Tensor) -> Tensor:
-    """-|integral u - integral u_previous| / rms(u_previous): the integral of a conserved field cannot change."""
-    change = (frame.mean(-1) - previous.mean(-1)).abs().sum(1)
-    return -change / _rms(previous)
+@dataclass(frozen=True)
+class Conservation:
+    """-sum over conserved quantities of |Q - Q_previous| / scale: none of them can change.
+
+    The scale is rms(u_previous) for the integral of a field, and Q_previous itself for an energy.
+    """
+
+    metadata: FieldMetadata
+
+    def __call__(self, previous: Tensor, frame: Tensor, coefficients: Tensor) -> Tensor:
+        changes = []
+        for quantity in conserved(self.metadata).values():
+            after, before = (quantity.compute(u, coefficients, self.metadata) for u in (frame, previous))
+            scale = quantity.scale(previous, coefficients, self.metadata)
+            changes.append(-(after - before).abs().sum(1) / scale)
+        return torch.stack(changes).sum(0)
 
 
-def dissipation(previous: Tensor, frame: Tensor, coefficients: Tensor) -> Tensor:
-    """-max(0, E - E_previous) / E_previous with E = mean u^2: energy may only fall."""
-    energy, before = frame.square().mean((1, 2)), previous.square().mean((1, 2))
-    return -((energy - before) / before.clamp_min(_TINY)).clamp_min(0)
+@dataclass(frozen=True)
+class Dissipation:
+    """-max(0, Q - Q_previous) / Q_previous, Q what may only fall: the mean square for Burgers."""
+
+    metadata: FieldMetadata
+
+    def __call__(self, previous: Tensor, frame: Tensor, coefficients: Tensor) -> Tensor:
+        quantity = dissipated(self.metadata)
+        assert quantity is not None
+        after, before = (quantity.compute(u, coefficients, self.metadata)[:, 0] for u in (frame, previous))
+        return -((after - before) / before.clamp_min(_TINY)).clamp_min(0)
 
 
-def positivity(previous: Tensor, frame: Tensor, coefficients: Tensor) -> Tensor:
-    """-rms(min(u, 0)) / rms(u_previous), for fields that cannot be negative."""
-    return -_rms(frame.clamp_max(0)) / _rms(previous)
+@dataclass(frozen=True)
+class Positivity:
+    """-rms(min(u, 0)) / rms(u_previous) over the fields that cannot be negative."""
+
+    metadata: FieldMetadata
+
+    def __call__(self, previous: Tensor, frame: Tensor, coefficients: Tensor) -> Tensor:
+        channels = [at for at, channel in enumerate(EQUATIONS[self.metadata.equation].channels) if channel.positive]
+        return -_rms(frame[:, channels].clamp_max(0)) / _rms(previous[:, channels])
 
 
 @dataclass(frozen=True)
 class PdeResidual:
     """-rms(R) dt / rms(u_previous), R the trapezoidal residual of the equation between two frames.
 
-    R = (u - u_previous) / dt + (L(u) + L(u_previous)) / 2, with L(u) = (f(u))_x - D u_xx in conservative central
-    differences on the periodic grid; f = u^2/2 and D = nu/pi for Burgers, f = beta u and D = 0 for advection. Second
-    order in dx and dt, so that the true solution scores O(dt^2): with fronts that cross several cells per frame this
-    floor is high, and the reward ranks candidates only above it.
+    R = (u - u_previous) / dt + (L(u) + L(u_previous)) / 2, with L in central differences on the periodic grid, those of
+    fluxes in conservative form. Second order in dx and dt, so that the true solution scores O(dt^2): with fronts that
+    cross several cells per frame this floor is high, and the reward ranks candidates only above it.
     """
 
     metadata: FieldMetadata
@@ -58,45 +84,90 @@ class PdeResidual:
         return -_rms(residual) * dt / _rms(previous)
 
     def _spatial(self, u: Tensor, coefficients: Tensor) -> Tensor:
-        dx = self.metadata.grid.spacing[0]
-        coefficient = coefficients[:, :1, None]
-        if self.metadata.equation == "burgers":
-            flux, diffusivity = u.square() / 2, coefficient / math.pi
-        else:
-            flux, diffusivity = coefficient * u, torch.zeros_like(coefficient)
-        right, left = torch.roll(u, -1, -1), torch.roll(u, 1, -1)
-        slope = (torch.roll(flux, -1, -1) - torch.roll(flux, 1, -1)) / (2 * dx)
-        return slope - diffusivity * (right - 2 * u + left) / dx**2
+        numbers = [coefficients[:, at, None, None] for at in range(coefficients.shape[1])]
+        return _SPATIAL[self.metadata.equation](u, numbers, self.metadata.grid.spacing[0])
 
 
-def weighted_reward(weights: Mapping[str, float], metadata: FieldMetadata) -> Reward:
-    """Return the weighted sum of rewards by name, leaving out those of weight 0 and those that do not apply.
+def _burgers(u: Tensor, coefficients: list[Tensor], dx: float) -> Tensor:
+    (viscosity,) = coefficients
+    return _slope(u.square() / 2, dx) - viscosity / math.pi * _curvature(u) / dx**2
 
-    `positivity` applies to no field of Burgers or advection: neither is positive by its equation.
+
+def _advection(u: Tensor, coefficients: list[Tensor], dx: float) -> Tensor:
+    (velocity,) = coefficients
+    return _slope(velocity * u, dx)
+
+
+def _diffusion_reaction(u: Tensor, coefficients: list[Tensor], dx: float) -> Tensor:
+    diffusivity, rate = coefficients
+    return -diffusivity * _curvature(u) / dx**2 - rate * u * (1 - u)
+
+
+def _slope(u: Tensor, dx: float) -> Tensor:
+    return (torch.roll(u, -1, -1) - torch.roll(u, 1, -1)) / (2 * dx)
+
+
+def _curvature(u: Tensor) -> Tensor:
+    return torch.roll(u, -1, -1) - 2 * u + torch.roll(u, 1, -1)
+
+
+# L(u) of the equations that have a discrete residual. The wave equation's would mix fields of two units in one norm.
+_SPATIAL: dict[str, Callable[[Tensor, list[Tensor], float], Tensor]] = {
+    "burgers": _burgers,
+    "advection": _advection,
+    "diffusion_reaction": _diffusion_reaction,
+}
+
+
+@dataclass(frozen=True)
+class Rewards:
+    """The weighted sum of the rewards that an equation has.
+
+    Attributes:
+        terms: reward and weight by name; none if no reward with a positive weight applies.
+        not_applicable: name of a reward with a positive weight that the equation does not have -> why.
+    """
+
+    terms: Mapping[str, tuple[Reward, float]]
+    not_applicable: Mapping[str, str]
+
+    def __call__(self, previous: Tensor, frame: Tensor, coefficients: Tensor) -> Tensor:
+        return torch.stack([w * term(previous, frame, coefficients) for term, w in self.terms.values()]).sum(0)
+
+
+def weighted_rewards(weights: Mapping[str, float], metadata: FieldMetadata) -> Rewards:
+    """Return the weighted sum of rewards by name, leaving out those of weight 0 and those the equation does not have.
 
     Raises:
-        ParameterError: if no reward remains, or a name is unknown.
+        ParameterError: if a name is unknown.
     """
-    rewards: dict[str, Reward] = {
-        "conservation": conservation,
-        "dissipation": dissipation,
-        "pde_residual": PdeResidual(metadata),
+    equation = EQUATIONS.get(metadata.equation)
+    nothing = f"'{metadata.equation}' has no such law"
+    known: dict[str, tuple[Reward, str | None]] = {
+        "conservation": (Conservation(metadata), None if conserved(metadata) else f"{nothing}: it conserves nothing"),
+        "dissipation": (
+            Dissipation(metadata),
+            None if dissipated(metadata) else f"{nothing}: no quantity of it may only fall",
+        ),
+        "pde_residual": (
+            PdeResidual(metadata),
+            None if metadata.equation in _SPATIAL else f"there is no discrete residual for '{metadata.equation}'",
+        ),
+        "positivity": (
+            Positivity(metadata),
+            None
+            if equation and any(channel.positive for channel in equation.channels)
+            else f"no field of '{metadata.equation}' is positive by its equation",
+        ),
     }
-    known = {*rewards, "positivity"}
-    if set(weights) - known:
-        raise ParameterError(f"unknown rewards {sorted(set(weights) - known)}; known are {sorted(known)}")
-    active = [(rewards[name], weight) for name, weight in weights.items() if weight and name in rewards]
-    if not active:
-        raise ParameterError(
-            f"no reward of evaluate_ttc.rewards applies to {metadata.equation}; give conservation, dissipation or "
-            "pde_residual a positive weight"
-        )
-
-    def reward(previous: Tensor, frame: Tensor, coefficients: Tensor) -> Tensor:
-        return torch.stack([weight * term(previous, frame, coefficients) for term, weight in active]).sum(0)
-
-    return reward
+    if set(weights) - set(known):
+        raise ParameterError(f"unknown rewards {sorted(set(weights) - set(known))}; known are {sorted(known)}")
+    wanted = {name: (*known[name], weight) for name, weight in weights.items() if weight}
+    return Rewards(
+        {name: (reward, weight) for name, (reward, missing, weight) in wanted.items() if missing is None},
+        {name: missing for name, (_, missing, _) in wanted.items() if missing is not None},
+    )
 
 
 def _rms(u: Tensor) -> Tensor:
-    return u.square().mean((1, 2)).sqrt().clamp_min(_TINY)
+    return u.square().mean(tuple(range(1, u.dim()))).sqrt().clamp_min(_TINY)

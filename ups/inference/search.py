@@ -1,6 +1,6 @@
 """Test-time search: at each step draw candidate corrections, look ahead, keep the best; each trajectory on its own.
 
-Shapes: R trajectories, M beam states, K candidates per state, N tokens, D latent width, C field channels, X grid.
+Shapes: R trajectories, M beam states, K candidates per state, N tokens, D latent width, C field channels, *space grid.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class States:
 
     Attributes:
         tokens: (R, M, N, D).
-        frames: (R, M, C, X), physical.
+        frames: (R, M, C, *space), physical.
         observer: of the R trajectories.
         step: time steps since the start.
     """
@@ -42,7 +42,7 @@ class Candidates:
 
     Attributes:
         tokens: (R, M, K, N, D); candidate 0 is the base: deterministic tau and no noise.
-        frames: (R, M, K, C, X), decoded, physical.
+        frames: (R, M, K, C, *space), decoded, physical.
         rewards: (R, M, K), of this step alone.
     """
 
@@ -92,7 +92,7 @@ class OracleChoice:
     Also collects the rank correlation of score and error, per trajectory.
 
     Args:
-        truth: (R, T, C, X), the frames to be predicted.
+        truth: (R, T, C, *space), the frames to be predicted.
         follow: the choice to follow in fact; the oracle only watches when it is given.
     """
 
@@ -101,7 +101,8 @@ class OracleChoice:
         self.correlations: list[Tensor] = []
 
     def __call__(self, candidates: Candidates, scores: Tensor, step: int) -> Tensor:
-        error = (candidates.frames[:, 0] - self.truth[:, step, None]).square().mean((2, 3)).sqrt()
+        difference = candidates.frames[:, 0] - self.truth[:, step, None]
+        error = difference.square().mean(tuple(range(2, difference.dim()))).sqrt()
         if scores.shape[1] > 1:
             self.correlations.append(rank_correlation(scores, -error))
         if self.follow is not None:
@@ -129,7 +130,7 @@ class SearchResult:
     """A searched rollout.
 
     Attributes:
-        frames: (R, T, C, X), physical.
+        frames: (R, T, C, *space), physical.
         evaluations: network evaluations of each trajectory, (R,).
     """
 
@@ -164,7 +165,7 @@ class BeamSearch:
 
     @torch.no_grad()
     def rollout(self, initial: Tensor, coefficients: Tensor, num_steps: int, choose: Choice) -> SearchResult:
-        """Search `num_steps` steps from frames `initial`, (R, C, X), with coefficients (R, P)."""
+        """Search `num_steps` steps from frames `initial`, (R, C, *space), with coefficients (R, P)."""
         observer, z = self.surrogate.start(initial)
         previous = initial
         frames = []

@@ -14,6 +14,8 @@ from ups.inference.surrogate import Forecast
 class ShiftAverage:
     """Mean over `copies` rollouts from fields shifted by whole grid points within a token, and shifted back.
 
+    On a grid of several axes the shifts go along its diagonal.
+
     The equation commutes with shifts, the patches of the encoder do not: the copies err differently, and their mean is
     a control for any search that spends `copies` times the base's network evaluations.
 
@@ -31,12 +33,13 @@ class ShiftAverage:
 
     @torch.no_grad()
     def __call__(self, given: Tensor, num_steps: int, coefficients: Tensor) -> Tensor:
-        """(B, G, C, X), (B, P) -> (B, num_steps, C, X), physical units."""
+        """(B, G, C, *space), (B, P) -> (B, num_steps, C, *space), physical units."""
         codec = self.forecast.surrogate.codec
-        per_token = codec.points // codec.encoder.tokens
+        sides = [points // tokens for points, tokens in zip(codec.points, codec.encoder.shape, strict=True)]
+        space = tuple(range(-len(sides), 0))
         total = torch.zeros(())
         for copy in range(self.copies):
-            shift = round(copy * per_token / self.copies)
-            shifted = self.forecast(given.roll(shift, dims=-1), num_steps, coefficients)
-            total = total + shifted.roll(-shift, dims=-1)
+            shifts = [round(copy * side / self.copies) for side in sides]
+            shifted = self.forecast(given.roll(shifts, dims=space), num_steps, coefficients)
+            total = total + shifted.roll([-shift for shift in shifts], dims=space)
         return total / self.copies

@@ -1,7 +1,8 @@
 """The surrogate: encode once, step in latent space, decode every frame.
 
-Shapes: B batch, G given frames, C field channels, X grid, N tokens, D latent width, P coefficients. Fields are in
-physical units outside this class; the codec sees them from its own frame of reference, in normalised units.
+Shapes: B batch, G given frames, C field channels, X the grid (any rank), N tokens, D latent width, P coefficients.
+Fields are in physical units outside this class; the codec sees them from its own frame of reference, in normalised
+units.
 """
 
 from __future__ import annotations
@@ -93,8 +94,11 @@ class Surrogate:
             yield decoded
 
     def decode_at(self, z: Tensor, observer: Observer, x: Tensor) -> Tensor:
-        """Tokens of the observer's start, positions (Q,) as fractions of the domain in [0, 1) -> (B, C, Q) physical."""
-        return self.codec.decode_at(z, x) * observer.scale + observer.level
+        """Tokens of the observer's start, positions as fractions of the domain in [0, 1) -> (B, C, Q) physical.
+
+        Positions are (Q,) on a line, (Q, d) on a grid of higher rank d.
+        """
+        return self.codec.decode_at(z, x) * observer.scale.flatten(1) + observer.level.flatten(2)
 
     @torch.no_grad()
     def reconstruct(self, fields: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from ups.data.axes import periodic_grid, regular_axis, tidy
+from ups.data.axes import regular_axis, strided_grid, tidy
 from ups.data.flat_layout import TENSOR
 from ups.data.readers import Source, open_source
 from ups.errors import DataError
@@ -158,7 +158,7 @@ def _say_physics(made: Inspection, seen: View, source: Source, stride: int) -> N
     if source.equation not in _ADVECTS:
         made.physics.append("The file states no equation: no attribute `Nu` (Burgers) or `beta` (advection).")
         return
-    grid = periodic_grid(regular_axis(seen.positions[0], "x"), 1)
+    grid = strided_grid([regular_axis(seen.positions[0], "x")], 1)
     dx, dt = grid.spacing[0], made.axes["t"]["step"]
     limits = made.found.channels.get("u", {}) if made.found else {}
     if source.equation == "burgers":

@@ -11,7 +11,7 @@ import yaml
 
 from ups.data.readers import Source
 from ups.inspection.views import View
-from ups.parameters.shared import COEFFICIENTS
+from ups.parameters.equations import EQUATIONS
 
 # PDEBench's own training grid, and what the default parameters are tuned on: 1024 points / 4, 201 frames / 5.
 _POINTS, _FRAMES = 256, 41
@@ -44,7 +44,7 @@ def suggest(path: Path, view: View, source: Source, duration: float, extent: flo
     task = {
         "name": f"{source.equation}1d",
         "equation": source.equation,
-        "coefficients": {name: source.coefficients[name] for name in COEFFICIENTS[source.equation]},
+        "coefficients": {name: source.coefficients[name] for name in EQUATIONS[source.equation].coefficient_names},
         "domain_extent": extent,
         "final_time": duration,
     }

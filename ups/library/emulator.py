@@ -1,7 +1,7 @@
 """The surrogate behind its checks: what `ups.load` returns.
 
-Shapes: (*batch) any number of leading axes, C field channels, X grid points, N tokens, D latent width, Q query points,
-M members of an ensemble; B = product of (*batch), P coefficients.
+Shapes: (*batch) any number of leading axes, C field channels, *space the grid (X points on a line), d its rank, N
+tokens, D latent width, Q query points, M members of an ensemble; B = product of (*batch), P coefficients.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class Emulator:
 
     @property
     def x(self) -> npt.NDArray[np.float64]:
-        """The points that fields are given on, (X,): centres of equal cells."""
+        """The points that fields are given on along the first axis of space, (X,): centres of equal cells."""
         values: npt.NDArray[np.float64] = self.metadata.grid.coordinates().numpy()
         return values
 
@@ -119,7 +119,7 @@ class Emulator:
         """Make a state, the only thing that the other methods take.
 
         Args:
-            u: (*batch, C, X), or (X,) for a single field of a one-channel model; a NumPy array, a tensor, an
+            u: (*batch, C, *space), or (*space) for a single field of a one-channel model; a NumPy array, a tensor, an
                 `xarray.DataArray` or a list, in the units `metadata.units`, on the points `x`.
             time: of the state, 0 by default.
             coefficients: the equation's coefficients by name, numbers or arrays (*batch): `viscosity=0.01`.
@@ -165,7 +165,7 @@ class Emulator:
     def sample(
         self, initial: State, steps: int, *, members: int, seed: int = 0, dt: float | None = None
     ) -> Iterator[State]:
-        """Yield ensembles (M, *batch, C, X) one step after the other; needs a stochastic corrector.
+        """Yield ensembles (M, *batch, C, *space) one step after the other; needs a stochastic corrector.
 
         Args:
             initial: one state or a batch.
@@ -211,10 +211,11 @@ class Emulator:
 
         Args:
             latent: from `encode` of this surrogate.
-            at: (Q,) positions in the unit of `x`; on a periodic domain any number is one. None: the points `x`.
+            at: (Q,) positions in the unit of `x`, (Q, d) on a grid of rank d above 1; on a periodic domain any number
+                is one. None: the grid's points.
 
         Returns:
-            (*batch, C, X) or (*batch, C, Q), of the kind of the state's `u`.
+            (*batch, C, *space) or (*batch, C, Q), of the kind of the state's `u`.
 
         Raises:
             InputError: if `at` is no list of finite positions inside the domain.
@@ -228,16 +229,16 @@ class Emulator:
         else:
             values = self.surrogate.decode_at(latent.code, latent.observer, self._fractions(at))
         state = latent.state
-        if state.u.ndim == 1:
-            return _like(values.flatten(), state)
+        if state.u.ndim == self.metadata.grid.rank:  # given without batch and channel
+            return _like(values[0, 0], state)
         return _like(values.reshape(*state.batch_shape, *values.shape[1:]), state)
 
     def __repr__(self) -> str:
         meta, grid = self.metadata, self.metadata.grid
-        low, high = grid.origin[0], grid.origin[0] + grid.extent[0]
+        sides = (f"[{low:g}, {low + length:g})" for low, length in zip(grid.origin, grid.extent, strict=True))
         lines = [
-            f"Surrogate of {meta.equation}: {', '.join(meta.channels)} on {grid.points[0]} points of "
-            f"[{low:g}, {high:g}), time step {meta.dt:g}",
+            f"Surrogate of {meta.equation}: {', '.join(meta.channels)} on {_sizes(grid.points)} points of "
+            f"{' x '.join(sides)}, time step {meta.dt:g}",
             *(f"  trained for {name} {_span(span)}" for name, span in self._ranges().items()),
             f"  modes: {', '.join(self.modes)}",
         ]
@@ -266,10 +267,15 @@ class Emulator:
         except (TypeError, ValueError):
             raise InputError(f"at = {at!r} is no list of positions.") from None
         grid = self.metadata.grid
-        if x.ndim != 1 or not np.isfinite(x).all():
-            raise InputError(f"at has shape {x.shape} or holds NaN; a list (Q,) of finite positions was expected.")
-        fraction = (x - grid.origin[0]) / grid.extent[0]
-        if not grid.periodic[0] and ((fraction < 0) | (fraction > 1)).any():
+        expected = "(Q,)" if grid.rank == 1 else f"(Q, {grid.rank})"
+        if x.ndim != min(grid.rank, 2) or (x.ndim == 2 and x.shape[1] != grid.rank) or not np.isfinite(x).all():
+            raise InputError(
+                f"at has shape {x.shape} or holds NaN; a list {expected} of finite positions was expected."
+            )
+        origin, extent = (np.array(side) if grid.rank > 1 else side[0] for side in (grid.origin, grid.extent))
+        fraction = (x - origin) / extent
+        outside = ((fraction < 0) | (fraction > 1)) & ~np.array(grid.periodic)
+        if outside.any():
             raise InputError(f"at holds positions outside the domain, which begins at {grid.origin[0]:g}.")
         wrapped = torch.from_numpy(fraction % 1.0).to(torch.float32)
         return wrapped.remainder(1.0).to(self.device)  # rounding to float32 may reach 1
@@ -285,9 +291,9 @@ class Emulator:
                 )
         if (meta.grid.points, meta.grid.extent) != (state.metadata.grid.points, state.metadata.grid.extent):
             raise InputError(
-                f"The state is on {state.metadata.grid.points[0]} points of a domain of length "
-                f"{state.metadata.grid.extent[0]:g}; this surrogate was trained on {meta.grid.points[0]} points of "
-                f"{meta.grid.extent[0]:g}."
+                f"The state is on {_sizes(state.metadata.grid.points)} points of a domain of length "
+                f"{_sizes(state.metadata.grid.extent)}; this surrogate was trained on {_sizes(meta.grid.points)} "
+                f"points of {_sizes(meta.grid.extent)}."
             )
         if not state.finite.all():
             where = np.argwhere(~np.isfinite(np.asarray(state.numpy().u)))[0].tolist()
@@ -310,7 +316,7 @@ class Emulator:
                     f"says elsewhere is a guess. {anyway}"
                 )
         meta = self.metadata
-        u = np.asarray(state.numpy().u, dtype=np.float64).reshape(-1, len(meta.channels), meta.grid.points[0])
+        u = np.asarray(state.numpy().u, dtype=np.float64).reshape(-1, len(meta.channels), *meta.grid.points)
         for channel, name in enumerate(meta.channels):
             mean, std = meta.normalization.mean[channel], meta.normalization.std[channel]
             largest = float(np.abs(u[:, channel] - mean).max())
@@ -394,6 +400,10 @@ def _like(values: Tensor, state: State) -> Array:
     """Return a tensor as the kind of array that a state holds."""
     values = values.detach()
     return values.to(state.u.device) if isinstance(state.u, Tensor) else values.cpu().numpy()
+
+
+def _sizes(values: tuple[float, ...]) -> str:
+    return " x ".join(f"{value:g}" for value in values)
 
 
 def _span(span: tuple[float, float]) -> str:

@@ -39,6 +39,7 @@ def to_xarray(states: State | Iterable[State]) -> Any:
     if not every:
         raise InputError("There is no state to convert: the rollout was empty.")
     first = every[0]
+    _check_rank(first.metadata)
     meta, batch = first.metadata, first.batch_shape
     names = ("batch",) if len(batch) == 1 else tuple(f"batch_{axis}" for axis in range(len(batch)))
     values = np.stack([np.asarray(state.u).reshape(*batch, len(meta.channels), -1) for state in every])
@@ -72,6 +73,7 @@ def from_xarray(array: Any, metadata: FieldMetadata, coefficients: dict[str, Any
     Raises:
         InputError: if axes, units or positions are others than the surrogate's.
     """
+    _check_rank(metadata)
     dims = tuple(array.dims)
     if SPACE not in dims or (CHANNEL not in dims and len(metadata.channels) > 1):
         raise InputError(f"The array has the axes {list(dims)}; '{SPACE}' and '{CHANNEL}' are needed. Rename them.")
@@ -91,6 +93,14 @@ def from_xarray(array: Any, metadata: FieldMetadata, coefficients: dict[str, Any
     if SPACE in array.coords:
         _check_positions(np.asarray(array.coords[SPACE].values), metadata)
     return state
+
+
+def _check_rank(metadata: FieldMetadata) -> None:
+    if metadata.grid.rank != 1:
+        raise InputError(
+            f"Labelled arrays have one axis of space, 'x'; '{metadata.equation}' has {metadata.grid.rank}. Use plain "
+            "arrays (*batch, channel, x, y)."
+        )
 
 
 def _along(coordinate: Any, batch: tuple[str, ...]) -> Any:

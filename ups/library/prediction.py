@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ups.data.fields import FieldMetadata, Trajectories
-from ups.data.flat_layout import TIME, FlatWriter
+from ups.data.flat_layout import ATTRIBUTES, TIME, FlatWriter
 from ups.data.readers import Source, open_source
 from ups.errors import InputError
 from ups.evaluation.protocols import PROTOCOLS, Protocol
@@ -98,6 +98,11 @@ def predict(emulator: Emulator, source: Path, output: Path, request: Request) ->
         DataError: if the file cannot be read.
         InputError: if its grid, time step, coefficients or values are not what the surrogate was trained for.
     """
+    if emulator.metadata.equation not in ATTRIBUTES:
+        raise InputError(
+            f"Forecasts are written in PDEBench's flat layout, one field on a line; '{emulator.metadata.equation}' has "
+            "another. Use `ups.load(...)` and its `rollout`."
+        )
     if output.exists() and output.samefile(source):
         raise InputError(f"{output} is the input: a forecast would overwrite it. Choose another name with -o.")
     if not output.absolute().parent.is_dir():
@@ -113,7 +118,7 @@ def predict(emulator: Emulator, source: Path, output: Path, request: Request) ->
             with FlatWriter(
                 temporary,
                 emulator.metadata.equation,
-                coefficients[emulator.metadata.coefficients[0]],
+                coefficients,
                 len(rows),
                 file.grid.coordinates().numpy(),
                 _first_time(source) + file.dt * np.arange(request.given, request.given + steps),
@@ -145,7 +150,7 @@ class _Job:
             for start in range(0, len(data), self.request.batch_size):
                 batch = data.select(slice(start, start + self.request.batch_size))
                 frames = self._forecast(batch)
-                writer.write(done + start, frames)
+                writer.write(done + start, frames[:, :, None])
                 diverged += int((~np.isfinite(frames).all(axis=(1, 2))).sum())
             for protocol, parts in values.items():
                 parts.append(self._score(data, protocol))

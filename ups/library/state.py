@@ -1,6 +1,6 @@
 """A state: fields at one time, in physical units, with all that is needed to read them as physics.
 
-Shapes: (*batch) any number of leading axes, C field channels, X grid points.
+Shapes: (*batch) any number of leading axes, C field channels, *space the grid: X points on a line, X, Y on a plane.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ class State:
     given as one (or as a list), a tensor on the same device, without its gradient, if it was given as a tensor.
 
     Attributes:
-        u: (*batch, C, X) in the units `metadata.units`. A single field of a one-channel model may also be (X,).
+        u: (*batch, C, *space) in the units `metadata.units`. A single field of a one-channel model may also be
+            (*space).
         coefficients: the equation's coefficients by name, each one number or an array (*batch).
         time: in `metadata.time_unit`.
         metadata: equation, channels, units, grid and time step.
@@ -59,27 +60,32 @@ class State:
     @property
     def batch_shape(self) -> tuple[int, ...]:
         """The shape of (*batch); () for a single field."""
-        return tuple(self.u.shape[:-2])
+        return tuple(self.u.shape[: -1 - self.metadata.grid.rank])
 
     @property
     def x(self) -> npt.NDArray[np.float64]:
-        """Positions of the values, (X,), in `metadata.grid.unit`."""
+        """Positions of the values along the first axis of space, (X,), in `metadata.grid.unit`."""
         values: npt.NDArray[np.float64] = self.metadata.grid.coordinates().numpy()
         return values
 
     @property
     def finite(self) -> npt.NDArray[np.bool_]:
         """(*batch), whether all values of a field are finite; a forecast that diverged is not."""
-        u = np.asarray(self.numpy().u)
-        result: npt.NDArray[np.bool_] = np.isfinite(u).all(axis=(-2, -1) if u.ndim > 1 else -1)
+        u, rank = np.asarray(self.numpy().u), self.metadata.grid.rank
+        result: npt.NDArray[np.bool_] = np.isfinite(u).all(axis=tuple(range(-min(u.ndim, rank + 1), 0)))
         return result
 
     def __getitem__(self, channel: str) -> Array:
-        """Return one channel by name, (*batch, X)."""
+        """Return one channel by name, (*batch, *space)."""
         names = self.metadata.channels
         if channel not in names:
             raise InputError(f"There is no channel {channel!r}; there are {list(names)}.")
-        return self.u if self.u.ndim == 1 else self.u[..., names.index(channel), :]
+        rank = self.metadata.grid.rank
+        if self.u.ndim == rank:
+            return self.u
+        position: Any = (..., names.index(channel), *(slice(None),) * rank)
+        found: Array = self.u[position]
+        return found
 
     def numpy(self) -> State:
         """Return this state with `u` as a NumPy array."""
@@ -141,8 +147,11 @@ def _check_shape(shape: tuple[int, ...], metadata: FieldMetadata) -> None:
     grid, channels = metadata.grid, metadata.channels
     points, count = grid.points[-1], len(channels)
     names = f"{count} channel{'s' * (count > 1)} ({', '.join(channels)})"
-    if shape == (points,) and count == 1:
+    if (shape == grid.points and count == 1) or (shape[-1 - grid.rank :] == (count, *grid.points) and 0 not in shape):
         return
+    if grid.rank > 1:
+        expected = ", ".join(map(str, (count, *grid.points)))
+        raise InputError(f"u has shape {shape}: (*batch, {expected}) was expected, {names} on the surrogate's grid.")
     if not shape or 0 in shape:
         raise InputError(f"u has shape {shape}: there is nothing in it. (*batch, {count}, {points}) was expected.")
     if shape[-1] != points:

@@ -1,19 +1,22 @@
-"""The codec: grid encoder and local any-point decoder of a 1-D periodic field.
+"""The codec: grid encoder and local any-point decoder of a periodic field on a grid of any rank.
 
-Shapes: B batch, C field channels, X grid points, N tokens, D latent width, H hidden width, Q query points,
-K neighbouring tokens, R = X / N grid points per token. Fields are as `ups.data.reference_frame` shows them: in
-normalised units, and in the comoving frame without their mean.
+Shapes: B batch, C field channels, *space grid points along each of d axes (X on a line), N tokens, D latent width,
+H hidden width, Q query points, K neighbouring tokens, R grid points per token. Fields are as `ups.data.reference_frame`
+shows them: in normalised units, and in the comoving frame without their mean.
 """
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from ups.errors import ParameterError
 from ups.models.token_convolution import TokenConvolution
+from ups.models.token_grid import Size, axes, neighbour_offsets, shifted, token_grid
 from ups.parameters.shared import Frame
 
 
@@ -22,37 +25,35 @@ class GridEncoder(nn.Module):
 
     The linear path alone already spans all patches when D >= C R; the mixing path lets a token know its neighbours.
 
-    Shapes: (B, C, X) -> (B, N, D).
+    Shapes: (B, C, *space) -> (B, N, D).
     """
 
-    def __init__(self, channels: int, points: int, tokens: int, dim: int, hidden: int, depth: int, kernel: int) -> None:
+    def __init__(
+        self, channels: int, points: Sequence[int], tokens: int, dim: int, hidden: int, depth: int, kernel: int
+    ) -> None:
         super().__init__()
-        if points % tokens:
-            raise ParameterError(
-                f"latent.tokens = {tokens} must divide the {points} grid points left after data.space_stride"
-            )
+        self.shape = token_grid(points, tokens)
         self.tokens = tokens
-        patch = channels * points // tokens
+        patch = channels * math.prod(points) // tokens
         self.linear = nn.Linear(patch, dim)
         self.lift = nn.Linear(patch, hidden)
-        self.mix = nn.Sequential(*(TokenConvolution(hidden, kernel) for _ in range(depth)))
+        self.mix = nn.Sequential(*(TokenConvolution(hidden, kernel, self.shape) for _ in range(depth)))
         self.out = nn.Linear(hidden, dim, bias=False)
         nn.init.zeros_(self.out.weight)
 
     def forward(self, u: Tensor) -> Tensor:
-        batch, channels, points = u.shape
-        patches = u.reshape(batch, channels, self.tokens, points // self.tokens).transpose(1, 2).flatten(2)
+        patches = _patches(u, self.shape)
         return self.linear(patches) + self.out(self.mix(self.lift(patches)))
 
 
 class LocalDecoder(nn.Module):
-    """Any point x -> field value, from the K tokens nearest to x:
+    """Any point x -> field value, from the K tokens nearest to x, `neighbours` along each axis:
 
-        u(x) = sum_k w(r_k) <b(r_k), h_k>,    r_k = (x - x_k) N / extent,    h = W z + V mix(U z),
+        u(x) = sum_k w(r_k) <b(r_k), h_k>,    r_k = (x - x_k) in widths of a token,    h = W z + V mix(U z),
 
-    with b a small network on Fourier features of the relative coordinate r, and w a partition of unity (a Hann
-    window K tokens wide), so that u is continuous where the set of neighbours changes. On the grid the relative
-    coordinates repeat under every token, and the sum is one matrix product (`on_grid`).
+    with b a small network on Fourier features of the relative coordinate r, and w a partition of unity (the product
+    over axes of Hann windows `neighbours` tokens wide), so that u is continuous where the set of neighbours changes. On
+    the grid the relative coordinates repeat under every token, and the sum is one matrix product (`on_grid`).
 
     A decoder that attends to all tokens from absolute coordinates needs many more parameters for the same error on
     a grid: see docs/log.md.
@@ -62,19 +63,28 @@ class LocalDecoder(nn.Module):
     grid_basis: Tensor | None
 
     def __init__(
-        self, channels: int, tokens: int, dim: int, hidden: int, depth: int, neighbours: int, frequencies: int
+        self,
+        channels: int,
+        shape: Sequence[int],
+        dim: int,
+        hidden: int,
+        depth: int,
+        neighbours: int,
+        frequencies: int,
     ) -> None:
         super().__init__()
-        if neighbours % 2 == 0 or not 3 <= neighbours <= tokens:
+        if neighbours % 2 == 0 or not 3 <= neighbours <= min(shape):
             raise ParameterError(
-                f"train_codec.decoder.neighbours = {neighbours} must be odd, at least 3 and at most latent.tokens = "
-                f"{tokens}"
+                f"train_codec.decoder.neighbours = {neighbours} must be odd, at least 3 and at most the tokens along "
+                f"each axis: latent.tokens = {math.prod(shape)} make {' x '.join(map(str, shape))}"
             )
-        self.channels, self.tokens, self.neighbours = channels, tokens, neighbours
+        self.channels, self.shape, self.neighbours = channels, tuple(shape), neighbours
+        rank = len(self.shape)
+        self.offsets = neighbour_offsets(neighbours, rank)  # K
         self.skip = nn.Linear(dim, hidden)
-        self.mix = nn.Sequential(*(TokenConvolution(hidden, 3) for _ in range(depth - 1)))
+        self.mix = nn.Sequential(*(TokenConvolution(hidden, 3, shape) for _ in range(depth - 1)))
         self.basis = nn.Sequential(
-            nn.Linear(2 * frequencies + 1, hidden),
+            nn.Linear(rank * (2 * frequencies + 1), hidden),
             nn.GELU(),
             nn.Linear(hidden, hidden),
             nn.GELU(),
@@ -88,63 +98,88 @@ class LocalDecoder(nn.Module):
 
         Args:
             z: tokens, (B, N, D).
-            x: positions as fractions of the domain, in [0, 1), (Q,) or (B, Q).
+            x: positions as fractions of the domain, in [0, 1), (Q, d) or (B, Q, d).
 
         Returns:
             Field values, (B, C, Q).
         """
         h = self._hidden(z)
-        position = x * self.tokens  # ([B,] Q), in token widths
-        offsets = torch.arange(self.neighbours, device=x.device) - self.neighbours // 2
-        nearest = position.floor()[..., None] + offsets  # ([B,] Q, K)
-        basis = self._basis(position[..., None] - nearest - 0.5)  # ([B,] Q, K, C, H)
-        index = nearest.long().remainder(self.tokens)
-        if x.ndim == 1:  # the same points in every sample: one basis serves them all
+        counts = torch.tensor(self.shape, device=x.device)
+        position = x * counts  # ([B,] Q, d), in token widths
+        offsets = torch.tensor(self.offsets, device=x.device)  # (K, d)
+        nearest = position.floor()[..., None, :] + offsets  # ([B,] Q, K, d)
+        basis = self._basis(position[..., None, :] - nearest - 0.5)  # ([B,] Q, K, C, H)
+        places = nearest.long().remainder(counts)
+        strides = [math.prod(self.shape[axis + 1 :]) for axis in range(len(self.shape))]
+        index = (places * torch.tensor(strides, device=x.device)).sum(-1)  # ([B,] Q, K)
+        if x.ndim == 2:  # the same points in every sample: one basis serves them all
             return torch.einsum("qkch,bqkh->bcq", basis, h[:, index])
         rows = torch.arange(z.shape[0], device=z.device)[:, None, None]
         return torch.einsum("bqkch,bqkh->bcq", basis, h[rows, index])
 
-    def on_grid(self, z: Tensor, points: int) -> Tensor:
+    def on_grid(self, z: Tensor, points: Sequence[int]) -> Tensor:
         """Decode at the cell centres of a regular grid; equals `forward` there, at a fraction of its cost.
 
         Args:
             z: tokens, (B, N, D).
-            points: number of grid points, a multiple of N.
+            points: grid points along each axis, multiples of the tokens there.
 
         Returns:
-            Field values, (B, C, points).
+            Field values, (B, C, *points).
         """
         h = self._hidden(z)
         basis = self._on_grid(points) if self.grid_basis is None else self.grid_basis
-        half = self.neighbours // 2
-        near = torch.stack([h.roll(-offset, dims=1) for offset in range(-half, half + 1)], dim=2)  # (B, N, K, H)
-        return torch.einsum("rkch,bnkh->bcnr", basis, near).flatten(2)
+        near = torch.stack([shifted(h, offset, self.shape) for offset in self.offsets], dim=2)  # (B, N, K, H)
+        return _from_patches(torch.einsum("rkch,bnkh->bcnr", basis, near), self.shape, points)
 
     @torch.no_grad()
-    def keep_grid(self, points: int) -> None:
+    def keep_grid(self, points: Sequence[int]) -> None:
         """Compute the basis on the grid once and for all; only for a decoder whose weights no longer change.
 
         It is most of the work of decoding a single field.
         """
         self.grid_basis = self._on_grid(points)
 
-    def _on_grid(self, points: int) -> Tensor:
+    def _on_grid(self, points: Sequence[int]) -> Tensor:
         """Basis functions at the grid points under a token, relative to its neighbours: (R, K, C, H)."""
-        per_token, device = points // self.tokens, self.frequencies.device
-        inside = (torch.arange(per_token, device=device) + 0.5) / per_token - 0.5  # (R,)
-        offsets = torch.arange(self.neighbours, device=device) - self.neighbours // 2
-        return self._basis(inside[:, None] - offsets)
+        device = self.frequencies.device
+        sides = [count // tokens for count, tokens in zip(points, self.shape, strict=True)]
+        lines = [(torch.arange(side, device=device) + 0.5) / side - 0.5 for side in sides]
+        inside = torch.cartesian_prod(*lines).reshape(-1, len(sides))  # (R, d)
+        return self._basis(inside[:, None] - torch.tensor(self.offsets, device=device))
 
     def _hidden(self, z: Tensor) -> Tensor:
         return self.mix(self.skip(z))
 
     def _basis(self, relative: Tensor) -> Tensor:
-        """Windowed basis functions at relative coordinates in token widths: (...) -> (..., C, H)."""
-        phase = relative[..., None] * self.frequencies
-        scaled = relative[..., None] * (2 / self.neighbours)
-        values = self.basis(torch.cat([scaled, phase.sin(), phase.cos()], dim=-1))
-        window = torch.cos(relative * (math.pi / self.neighbours)).square() * (2 / self.neighbours)
+        """Windowed basis functions at relative coordinates in token widths: (..., d) -> (..., C, H)."""
+        features, windows = [], []
+        for along in relative.unbind(-1):
+            phase = along[..., None] * self.frequencies
+            scaled = along[..., None] * (2 / self.neighbours)
+            features += [scaled, phase.sin(), phase.cos()]
+            windows.append(torch.cos(along * (math.pi / self.neighbours)).square() * (2 / self.neighbours))
+        values = self.basis(torch.cat(features, dim=-1))
+        window = functools.reduce(torch.mul, windows)
         return (values * window[..., None]).unflatten(-1, (self.channels, -1))
+
+
+def _patches(u: Tensor, shape: Sequence[int]) -> Tensor:
+    """(B, C, *space) -> (B, N, C R): the values under each token."""
+    rank = len(shape)
+    for axis, tokens in enumerate(shape):
+        u = u.unflatten(2 + 2 * axis, (tokens, -1))  # (B, C, t_0, r_0, t_1, r_1, ...)
+    order = (0, *range(2, 2 + 2 * rank, 2), 1, *range(3, 3 + 2 * rank, 2))
+    return u.permute(order).flatten(1 + rank).flatten(1, rank)
+
+
+def _from_patches(values: Tensor, shape: Sequence[int], points: Sequence[int]) -> Tensor:
+    """(B, C, N, R) -> (B, C, *points)."""
+    rank = len(shape)
+    sides = [count // tokens for count, tokens in zip(points, shape, strict=True)]
+    folded = values.unflatten(3, tuple(sides)).unflatten(2, tuple(shape))
+    order = (0, 1, *(axis for at in range(rank) for axis in (2 + at, 2 + rank + at)))
+    return folded.permute(order).reshape(*values.shape[:2], *points)
 
 
 class Codec(nn.Module):
@@ -152,7 +187,7 @@ class Codec(nn.Module):
 
     Args:
         channels: field channels C.
-        points: grid points X of the training grid.
+        points: grid points of the training grid along each axis, or their number on a line.
         tokens, dim: size of the latent space.
         encoder: {hidden, depth, kernel}; decoder: {hidden, depth, neighbours, frequencies}.
         frame: frame of reference of the fields; in the comoving one, decoded fields have no mean.
@@ -166,7 +201,7 @@ class Codec(nn.Module):
     def __init__(
         self,
         channels: int,
-        points: int,
+        points: Size,
         tokens: int,
         dim: int,
         encoder: dict[str, int],
@@ -174,16 +209,16 @@ class Codec(nn.Module):
         frame: Frame = "laboratory",
     ) -> None:
         super().__init__()
-        self.points, self.frame = points, frame
-        self.encoder = GridEncoder(channels, points, tokens, dim, **encoder)
-        self.decoder = LocalDecoder(channels, tokens, dim, **decoder)
+        self.points, self.frame = axes(points), frame
+        self.encoder = GridEncoder(channels, self.points, tokens, dim, **encoder)
+        self.decoder = LocalDecoder(channels, self.encoder.shape, dim, **decoder)
 
     def encode(self, u: Tensor) -> Tensor:
-        """(B, C, X) -> (B, N, D)."""
+        """(B, C, *space) -> (B, N, D)."""
         return self.encoder(u)
 
     def decode(self, z: Tensor) -> Tensor:
-        """(B, N, D) -> (B, C, X) on the training grid."""
+        """(B, N, D) -> (B, C, *space) on the training grid."""
         field = self.decoder.on_grid(z, self.points)
         return field if self.frame == "laboratory" else field - field.mean(dim=-1, keepdim=True)
 
@@ -193,8 +228,11 @@ class Codec(nn.Module):
         return self
 
     def decode_at(self, z: Tensor, x: Tensor) -> Tensor:
-        """(B, N, D), positions (Q,) or (B, Q) as fractions of the domain -> (B, C, Q)."""
-        values = self.decoder(z, x)
+        """Tokens (B, N, D), positions as fractions of the domain -> (B, C, Q).
+
+        Positions are (Q, d) or (B, Q, d), on a line without the last axis: (Q,) or (B, Q).
+        """
+        values = self.decoder(z, x[..., None] if len(self.points) == 1 else x)
         if self.frame == "laboratory":
             return values
         return values - self.decoder.on_grid(z, self.points).mean(dim=-1, keepdim=True)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ups.models.pde_transformer import PdeTransformer
+from ups.models.token_grid import Size, axes
 from ups.models.token_network import TokenNetwork
 
 BACKBONES: dict[str, type[nn.Module]] = {"pde_transformer": PdeTransformer, "token_convolution": TokenNetwork}
@@ -20,7 +21,8 @@ class LatentOperator(nn.Module):
     m and s are the training latents' mean and deviation.
 
     Args:
-        tokens, dim: size of the latent space.
+        tokens: tokens along each axis of the domain, or their number on a line.
+        dim: latent width.
         num_coefficients: number P of PDE coefficients.
         dt: time between two frames, in the data's time unit; the operator was trained for this step.
         backbone: name and arguments of the network f.
@@ -36,7 +38,7 @@ class LatentOperator(nn.Module):
 
     def __init__(
         self,
-        tokens: int,
+        tokens: Size,
         dim: int,
         num_coefficients: int,
         dt: float,
@@ -45,11 +47,12 @@ class LatentOperator(nn.Module):
         frames_per_call: int = 1,
     ) -> None:
         super().__init__()
-        self.dt, self.reencode, self.frames_per_call = dt, reencode, frames_per_call
+        self.dt, self.reencode, self.shape = dt, reencode, axes(tokens)
+        self.frames_per_call = frames_per_call
         arguments = dict(backbone)
         network = BACKBONES[arguments.pop("name")]
         self.network = network(
-            tokens=tokens, dim=dim, num_conditions=1 + num_coefficients, frames=frames_per_call, **arguments
+            tokens=self.shape, dim=dim, num_conditions=1 + num_coefficients, frames=frames_per_call, **arguments
         )
         self.register_buffer("mean", torch.zeros(dim))
         self.register_buffer("std", torch.ones(dim))

@@ -2,16 +2,33 @@
 
 After PDE-Transformer (Holzschuh et al. 2025, arXiv:2505.24717): channels are split into groups, attention mixes
 tokens inside each group with weights shared by all groups, and pairs of tokens are merged going down, split going up.
+The domain is periodic and of any rank: positions enter as circular distances along each axis, and pairs are neighbours
+along the axis that has the most tokens.
 
-Shapes: B batch, N tokens, W width, G channels per group, D latent width, E embedding of the condition.
+Shapes: B batch, N tokens, d axes of the grid of tokens, W width, G channels per group, D latent width, E embedding of
+the condition.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from ups.errors import ParameterError
+from ups.models.token_grid import (
+    CONVOLUTIONS,
+    Size,
+    axes,
+    from_grid,
+    halved,
+    merge_pairs,
+    split_pairs,
+    to_grid,
+    wrap,
+)
 
 
 class GroupAttention(nn.Module):
@@ -22,29 +39,38 @@ class GroupAttention(nn.Module):
 
     distance: Tensor
 
-    def __init__(self, tokens: int, group: int, heads: int, dropout: float) -> None:
+    def __init__(self, shape: Sequence[int], group: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.group, self.heads, self.dropout = group, heads, dropout
         self.qkv = nn.Linear(group, 3 * group)
         self.out = nn.Linear(group, group)
-        index = torch.arange(tokens)
-        self.distance_bias = nn.Parameter(self._local_bias(index, heads))
-        self.register_buffer("distance", (index[None, :] - index[:, None]).remainder(tokens), persistent=False)
+        places = torch.cartesian_prod(*(torch.arange(count) for count in shape)).reshape(-1, len(shape))  # (N, d)
+        self.distance_bias = nn.Parameter(self._local_bias(places, shape, heads))
+        # Circular distances along all axes, counted row by row like the tokens: an index into the bias.
+        counts = torch.tensor(shape)
+        strides = torch.tensor([math.prod(shape[axis + 1 :]) for axis in range(len(shape))])
+        apart = (places[None, :] - places[:, None]).remainder(counts)
+        self.register_buffer("distance", (apart * strides).sum(-1), persistent=False)
 
     @staticmethod
-    def _local_bias(distance: Tensor, heads: int) -> Tensor:
+    def _local_bias(distance: Tensor, shape: Sequence[int], heads: int) -> Tensor:
         """Start head h as a bump around its own shift, -2 to 2 tokens: attention that begins as a local stencil.
 
         A bias quadratic in the distance makes attention a convolution (Cordonnier et al. 2020, arXiv:1911.03584).
         Started from zero, all heads average the whole domain, and a thousand updates go by before they find their
-        neighbours.
+        neighbours. With several axes, heads take turns: each is shifted along one of them.
 
-        Shapes: distances (N,) -> (heads, N).
+        Shapes: distances (N, d) -> (heads, N).
         """
-        tokens = len(distance)
-        shifts = torch.linspace(-2, 2, heads).round() if heads > 1 else torch.zeros(1)
-        away = (distance - shifts[:, None] + tokens / 2).remainder(tokens) - tokens / 2
-        return -2.0 * away.square().clamp_max(4.0)
+        rank = len(shape)
+        squares = torch.zeros(heads, len(distance))
+        for axis, tokens in enumerate(shape):
+            shifts = torch.zeros(heads)
+            own = len(range(axis, heads, rank))
+            shifts[axis::rank] = torch.linspace(-2, 2, own).round() if own > 1 else torch.zeros(own)
+            away = (distance[:, axis] - shifts[:, None] + tokens / 2).remainder(tokens) - tokens / 2
+            squares = squares + away.square()
+        return -2.0 * squares.clamp_max(4.0)
 
     def forward(self, x: Tensor) -> Tensor:
         batch, tokens, width = x.shape
@@ -69,12 +95,19 @@ class Block(nn.Module):
     """
 
     def __init__(
-        self, tokens: int, width: int, group: int, heads: int, mlp_ratio: float, dropout: float, condition: int
+        self,
+        shape: Sequence[int],
+        width: int,
+        group: int,
+        heads: int,
+        mlp_ratio: float,
+        dropout: float,
+        condition: int,
     ) -> None:
         super().__init__()
         inner = round(width * mlp_ratio)
         self.norms = nn.ModuleList(nn.LayerNorm(width, elementwise_affine=False) for _ in range(2))
-        self.attention = GroupAttention(tokens, group, heads, dropout)
+        self.attention = GroupAttention(shape, group, heads, dropout)
         self.mlp = nn.Sequential(nn.Linear(width, inner), nn.GELU(), nn.Dropout(dropout), nn.Linear(inner, width))
         self.modulation = nn.Linear(condition, 4 * width)
         nn.init.zeros_(self.modulation.weight)
@@ -89,9 +122,9 @@ class Block(nn.Module):
 class Level(nn.Module):
     """The blocks of one resolution, one after the other."""
 
-    def __init__(self, depth: int, tokens: int, **block: Any) -> None:
+    def __init__(self, depth: int, shape: Sequence[int], **block: Any) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(Block(tokens, **block) for _ in range(depth))
+        self.blocks = nn.ModuleList(Block(shape, **block) for _ in range(depth))
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         for block in self.blocks:
@@ -103,13 +136,15 @@ class PdeTransformer(nn.Module):
     """Tokens -> increments of the tokens in each of the next frames; exactly zero at initialisation.
 
     Args:
-        tokens, dim: size of the latent space; `tokens` is divisible by 2^(len(depths) - 1).
+        tokens: tokens along each axis, or their number on a line; divisible by 2 along the longest axis once for each
+            level but the last.
+        dim: latent width.
         num_conditions: scalars the model is conditioned on (dt and the PDE coefficients).
         hidden: width W of all levels.
         depths: blocks per level, finest first; all levels but the coarsest have as many again on the way up.
         group, heads, mlp_ratio, dropout: see `Block`.
-        stem: odd number of tokens the embedding sees: a front crosses one to two tokens per time step, and a
-            convolution finds that at once where attention has to learn it.
+        stem: odd number of tokens the embedding sees along each axis: a front crosses one to two tokens per time step,
+            and a convolution finds that at once where attention has to learn it.
         frames: number F of increments.
     """
 
@@ -117,7 +152,7 @@ class PdeTransformer(nn.Module):
 
     def __init__(
         self,
-        tokens: int,
+        tokens: Size,
         dim: int,
         num_conditions: int,
         hidden: int,
@@ -132,12 +167,22 @@ class PdeTransformer(nn.Module):
         super().__init__()
         self.pad = stem // 2
         self.embed_condition = nn.Sequential(nn.Linear(num_conditions, self.EMBEDDING), nn.SiLU())
-        self.embed = nn.Conv1d(dim, hidden, stem)
+        shapes = [axes(tokens)]
+        for _ in depths[1:]:
+            if max(shapes[-1]) % 2:
+                raise ParameterError(
+                    f"latent.tokens make a grid of {' x '.join(map(str, axes(tokens)))} tokens, whose longest axis "
+                    f"cannot be halved {len(depths) - 1} times as train_operator.model.depths = {list(depths)} asks; "
+                    "use fewer levels or another number of tokens"
+                )
+            shapes.append(halved(shapes[-1]))
+        self.shapes = shapes
+        self.embed = CONVOLUTIONS[len(shapes[0])](dim, hidden, stem)
 
         def level(index: int) -> Level:
             return Level(
                 depths[index],
-                tokens // 2**index,
+                shapes[index],
                 width=hidden,
                 group=group,
                 heads=heads,
@@ -160,14 +205,14 @@ class PdeTransformer(nn.Module):
     def forward(self, z: Tensor, condition: Tensor) -> Tensor:
         """Return f(z, condition): (B, N, D), (B, num_conditions) -> (B, N, F D)."""
         embedding = self.embed_condition(condition)
-        x = self.embed(F.pad(z.transpose(1, 2), (self.pad, self.pad), mode="circular")).transpose(1, 2)
+        x = from_grid(self.embed(wrap(to_grid(z, self.shapes[0]), self.pad)))
         skips = []
-        for level, merge in zip(self.down, self.merge, strict=True):
+        for level, merge, shape in zip(self.down, self.merge, self.shapes[:-1], strict=True):
             x = level(x, embedding)
             skips.append(x)
-            x = merge(x.reshape(x.shape[0], x.shape[1] // 2, -1))
+            x = merge(merge_pairs(x, shape))
         x = self.bottom(x, embedding)
-        for level, split in zip(self.up, self.split, strict=True):
-            x = split(x).reshape(x.shape[0], 2 * x.shape[1], -1) + skips.pop()
+        for level, split, shape in zip(self.up, self.split, reversed(self.shapes[:-1]), strict=True):
+            x = split_pairs(split(x), shape) + skips.pop()
             x = level(x, embedding)
         return self.head(self.norm(x))

@@ -6,47 +6,55 @@ on. Without them small fields make small increments.
 Shapes: B batch, N tokens, D latent width, W width, E conditions.
 """
 
-import torch
+from collections.abc import Sequence
+
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from ups.models.token_grid import Size, axes, neighbours
 
 
 class NeighbourBlock(nn.Module):
     """h + W2 gelu(W1 [h_(n-k/2), ..., h_(n+k/2)]): a periodic convolution over tokens, written as one matrix.
 
     The function of `TokenConvolution`. As a matrix, the kernel can be trained by an optimiser for matrices, and an
-    update costs about three quarters on a CPU.
+    update costs about three quarters on a CPU. On a grid of rank d it sees kernel^d tokens.
 
     Shapes: (B, N, W) -> (B, N, W).
     """
 
-    def __init__(self, width: int, kernel: int) -> None:
+    around: Tensor
+
+    def __init__(self, width: int, kernel: int, shape: Sequence[int]) -> None:
         super().__init__()
-        self.shifts = [kernel // 2 - offset for offset in range(kernel)]
-        self.mix = nn.Linear(kernel * width, width)
+        around = neighbours(kernel, shape)
+        # One gather: rolling and joining cost as much as the matrix product where the batch is small.
+        self.register_buffer("around", around.flatten(), persistent=False)
+        self.mix = nn.Linear(around.shape[1] * width, width)
         self.out = nn.Linear(width, width)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
     def forward(self, h: Tensor) -> Tensor:
-        neighbours = torch.cat([h.roll(shift, dims=1) for shift in self.shifts], dim=-1)
-        return h + self.out(F.gelu(self.mix(neighbours)))
+        batch, tokens, _ = h.shape
+        return h + self.out(F.gelu(self.mix(h.index_select(1, self.around).view(batch, tokens, -1))))
 
 
 class TokenNetwork(nn.Module):
     """Tokens -> increments of the tokens in each of the next frames; exactly zero at initialisation.
 
     Args:
-        tokens, dim: size of the latent space; the weights do not depend on `tokens`.
+        tokens: tokens along each axis, or their number on a line; the weights depend on the number of axes alone.
+        dim: latent width.
         num_conditions: scalars the model is conditioned on (dt and the PDE coefficients).
         hidden: width W.
         blocks: number of blocks; a token reads blocks * (kernel // 2) tokens on either side.
-        kernel: odd number of tokens a block sees.
+        kernel: odd number of tokens a block sees along each axis.
         frames: number F of increments.
     """
 
     def __init__(
-        self, tokens: int, dim: int, num_conditions: int, hidden: int, blocks: int, kernel: int, frames: int = 1
+        self, tokens: Size, dim: int, num_conditions: int, hidden: int, blocks: int, kernel: int, frames: int = 1
     ) -> None:
         super().__init__()
         self.lift = nn.Linear(dim, hidden)
@@ -54,7 +62,7 @@ class TokenNetwork(nn.Module):
         self.modulation = nn.Linear(num_conditions, 2 * hidden)
         nn.init.zeros_(self.modulation.weight)
         nn.init.zeros_(self.modulation.bias)
-        self.blocks = nn.Sequential(*(NeighbourBlock(hidden, kernel) for _ in range(blocks)))
+        self.blocks = nn.Sequential(*(NeighbourBlock(hidden, kernel, axes(tokens)) for _ in range(blocks)))
         self.head = nn.Linear(hidden, frames * dim)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)

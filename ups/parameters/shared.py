@@ -4,36 +4,29 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from ups.parameters.equations import EQUATIONS, EquationName
 from ups.parameters.section import NonNegative, PartialSection, Positive, PositiveFloat, Section
-
-Equation = Literal["burgers", "advection"]
 
 # Who looks at a field: an observer at rest, or one who moves with the field's mean (Galilean symmetry of Burgers).
 Frame = Literal["laboratory", "comoving"]
-
-# The coefficients each equation needs, in the order in which models see them.
-COEFFICIENTS: dict[str, tuple[str, ...]] = {
-    "burgers": ("viscosity",),
-    "advection": ("velocity",),
-}
 
 
 class Task(Section):
     """What is simulated, and what a data file is taken to hold where it does not say so itself.
 
-    `coefficients` are the numbers of the equation by name: `viscosity` is nu in
-    u_t + (u^2/2)_x = (nu/pi) u_xx (PDEBench's convention), `velocity` is beta in u_t + beta u_x = 0.
+    `coefficients` are the numbers of the equation by name; `ups.parameters.equations` has the equations. Every axis of
+    the domain is `domain_extent` long. A steady equation has no use for `final_time`.
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")]
-    equation: Equation
+    equation: EquationName
     coefficients: dict[str, float]
     domain_extent: PositiveFloat
     final_time: PositiveFloat
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        needed = COEFFICIENTS[self.equation]
+        needed = EQUATIONS[self.equation].coefficient_names
         if set(self.coefficients) != set(needed):
             raise ValueError(
                 f"coefficients of equation '{self.equation}' are {list(needed)}, not {sorted(self.coefficients)}"

@@ -14,14 +14,16 @@ class Simulate(Section):
         seed: of the initial conditions. Apart from the seed of the training, so that several training seeds are
             compared on the same data, as they are with a data file.
         samples: trajectories.
-        points: stored grid points, at cell centres.
-        frames: stored frames, from t = 0 to `task.final_time`.
-        method: `exact` (Cole-Hopf for Burgers, a shift for advection) or `finite_volume` (Burgers only).
-        nodes: `exact`: quadrature nodes of the Cole-Hopf integral.
-        refinement: `finite_volume`: cells per stored point.
-        courant: `finite_volume`: Courant number.
+        points: stored grid points along each axis, at cell centres.
+        frames: stored frames, from t = 0 to `task.final_time`; a steady problem has one.
+        method: `exact` (Cole-Hopf for Burgers, a shift for advection, d'Alembert for the wave equation),
+            `finite_volume` (Burgers, Darcy), `splitting` (diffusion-reaction) or `spectral` (Navier-Stokes).
+        nodes: quadrature nodes of the Cole-Hopf integral.
+        refinement: cells or points per stored point along each axis; not for `exact`.
+        substeps: `splitting` and `spectral`: time steps from one frame to the next.
+        courant: `finite_volume` of Burgers' equation: Courant number.
         batch_size: trajectories solved at a time; bounds the memory, does not change the data.
-        check_samples: trajectories, drawn by seed, whose stored values are compared with the exact solution.
+        check_samples: trajectories, drawn by seed, whose stored values are compared with the reference.
         max_error: largest nRMSE of a stored frame, mean over the checked trajectories, that is accepted.
     """
 
@@ -29,9 +31,10 @@ class Simulate(Section):
     samples: Positive
     points: Annotated[int, Field(ge=8)]
     frames: Annotated[int, Field(ge=2)]
-    method: Literal["exact", "finite_volume"]
+    method: Literal["exact", "finite_volume", "splitting", "spectral"]
     nodes: Positive
     refinement: Positive
+    substeps: Positive
     courant: Annotated[float, Field(gt=0, le=1)]
     batch_size: Positive
     check_samples: Positive

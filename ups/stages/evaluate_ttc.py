@@ -21,7 +21,7 @@ from ups.evaluation.protocols import Protocol
 from ups.evaluation.records import nested_metrics, write_records
 from ups.evaluation.scores import FULL, Scores, score
 from ups.evaluation.significance import paired_test
-from ups.inference.rewards import weighted_reward
+from ups.inference.rewards import Rewards, weighted_rewards
 from ups.inference.search import (
     BeamSearch,
     Choice,
@@ -68,6 +68,7 @@ class SearchForecaster:
     """
 
     surrogate: Surrogate
+    rewards: Rewards
     settings: EvaluateTTC
     seed: int
     choose: Callable[[Tensor], Choice]
@@ -76,9 +77,8 @@ class SearchForecaster:
     evaluations_per_step: float | None = None
 
     def __call__(self, given: Tensor, num_steps: int, coefficients: Tensor) -> Tensor:
-        reward = weighted_reward(self.settings.rewards.model_dump(), self.surrogate.metadata)
         watch = OracleChoice(self.truth[:, given.shape[1] :], follow=self.choose(self.truth[:, given.shape[1] :]))
-        search = BeamSearch(self.surrogate, reward, self.settings, self.seed)
+        search = BeamSearch(self.surrogate, self.rewards, self.settings, self.seed)
         result = search.rollout(given[:, -1], coefficients, num_steps, watch)
         self.evaluations_per_step = float(result.evaluations.mean()) / num_steps
         if watch.correlations:
@@ -94,19 +94,25 @@ def run(params: Params, inputs: Inputs, outputs: Path) -> dict[str, Any]:
     codec, operator, corrector = (inputs[part].parent for part in ("codec", "operator", "corrector"))
     surrogate = load_surrogate(codec, operator, corrector, None, data.metadata).to(machine.device)
     if surrogate.corrector is None:
-        return _skip(outputs)
+        return _skip("train_diffusion was skipped, and the search draws its candidates from the corrector")
+    rewards = weighted_rewards(settings.rewards.model_dump(), data.metadata)
+    for name, reason in rewards.not_applicable.items():
+        print(f"{NAME}: the reward {name} is left out: {reason}")
+    if not rewards.terms:
+        return _skip(f"no reward in evaluate_ttc.rewards applies: {'; '.join(rewards.not_applicable.values())}")
     scores: dict[str, dict[str, Scores]] = {}
     correlations: dict[str, Any] = {}
     for protocol in settings.protocols:
-        by_mode, correlations[protocol] = _modes(surrogate, settings, params.seed, data, protocol)
+        by_mode, correlations[protocol] = _modes(surrogate, rewards, settings, params.seed, data, protocol)
         for mode, result in by_mode.items():
             scores.setdefault(mode, {})[protocol] = result
     metrics = nested_metrics(scores)
     main_protocol = settings.protocols[0]
     metrics["reward_error_rank_correlation"] = correlations
+    metrics["rewards"] = {"used": list(rewards.terms), "not_applicable": dict(rewards.not_applicable)}
     metrics["verdict"] = _verdict(scores, main_protocol)
     write_records(outputs, scores, data)
-    budget = _quality_vs_budget(surrogate, settings, params.seed, data, main_protocol)
+    budget = _quality_vs_budget(surrogate, rewards, settings, params.seed, data, main_protocol)
     budget.to_csv(outputs / "quality_vs_budget.csv", index=False)
     draw_quality_vs_budget(outputs / "figures" / "quality_vs_budget.png", budget, main_protocol)
     verdict = metrics["verdict"]
@@ -115,12 +121,12 @@ def run(params: Params, inputs: Inputs, outputs: Path) -> dict[str, Any]:
 
 
 def _modes(
-    surrogate: Surrogate, settings: EvaluateTTC, seed: int, data: Trajectories, protocol: Protocol
+    surrogate: Surrogate, rewards: Rewards, settings: EvaluateTTC, seed: int, data: Trajectories, protocol: Protocol
 ) -> tuple[dict[str, Scores], dict[str, float]]:
     """Score the search and every control under one protocol."""
 
     def search(choose: Callable[[Tensor], Choice], **changes: Any) -> SearchForecaster:
-        return SearchForecaster(surrogate, settings.model_copy(update=changes), seed, choose, data.fields)
+        return SearchForecaster(surrogate, rewards, settings.model_copy(update=changes), seed, choose, data.fields)
 
     base = surrogate.forecaster("corrected")
     copies = max(1, round(settings.evaluations_per_step / base.evaluations_per_step))
@@ -138,7 +144,7 @@ def _modes(
 
 
 def _quality_vs_budget(
-    surrogate: Surrogate, settings: EvaluateTTC, seed: int, data: Trajectories, protocol: Protocol
+    surrogate: Surrogate, rewards: Rewards, settings: EvaluateTTC, seed: int, data: Trajectories, protocol: Protocol
 ) -> pd.DataFrame:
     """Return the error against the number of candidates, for the search and the oracle."""
     rows = []
@@ -146,7 +152,7 @@ def _quality_vs_budget(
     while count <= settings.candidates:
         for mode, choose in (("search", lambda truth: best_scored), ("oracle", lambda truth: OracleChoice(truth))):
             changed = settings.model_copy(update={"candidates": count, "horizon": 1})
-            forecaster = SearchForecaster(surrogate, changed, seed, choose, data.fields)
+            forecaster = SearchForecaster(surrogate, rewards, changed, seed, choose, data.fields)
             result = _score(forecaster, data, protocol)
             values = result.horizons["nrmse"][FULL]
             rows.append(
@@ -189,8 +195,7 @@ def _stderr(values: Tensor) -> float:
     return float(values.std() / len(values) ** 0.5)
 
 
-def _skip(outputs: Path) -> dict[str, Any]:
-    reason = "train_diffusion was skipped, and the search draws its candidates from the corrector"
+def _skip(reason: str) -> dict[str, Any]:
     print(f"{NAME}: skipped, {reason}")
     return {"status": "skipped", "reason": reason}
 

@@ -10,22 +10,27 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+import torch
 
 from ups.data.audit import SplitAudit, check_overlap
 from ups.data.catalogue import check_published
 from ups.data.dataset import DatasetWriter
 from ups.data.fields import FieldMetadata, Normalization, Split, TrainingRange
 from ups.data.progress import Progress
+from ups.data.quantities import change, conserved
 from ups.data.readers import Source, open_source
 from ups.data.splits import resolve_splits
 from ups.errors import DataError
+from ups.parameters.equations import EQUATIONS
 from ups.parameters.prepare_data import PrepareData
 from ups.parameters.section import Section
-from ups.parameters.shared import COEFFICIENTS, Data, Task
+from ups.parameters.shared import Data, Task
 from ups.stages.runner import Inputs, main
 
 NAME = "prepare_data"
@@ -49,7 +54,9 @@ def run(params: Params, inputs: Inputs, outputs: Path) -> dict[str, Any]:
         published = check_published(source.path)
         if published == "differs":
             notes.append(f"{source.path} has the name of a published file, but another MD5: it is not that file.")
-        audits = {name: SplitAudit(rows[name].start) for name in SPLITS}
+        _check_fields(source, params.task)
+        changes = _changes(source, params.task.equation, coefficients)
+        audits = {name: SplitAudit(rows[name].start, changes, all(source.grid.periodic)) for name in SPLITS}
         with DatasetWriter(outputs / "dataset.h5") as writer:
             _copy(source, coefficients, rows, audits, writer)
             overlap = check_overlap(audits, params.prepare_data.min_distance)
@@ -97,11 +104,41 @@ def _copy(
                 progress.update(len(fields))
 
 
+def _check_fields(source: Source, task: Task) -> None:
+    equation = EQUATIONS[task.equation]
+    if (source.grid.rank, source.channels) != (equation.rank, equation.channel_names):
+        raise DataError(
+            f"{source.path} has the fields {', '.join(source.channels)} in {source.grid.rank} dimension(s); "
+            f"'{task.equation}' has {', '.join(equation.channel_names)} in {equation.rank}. Choose the task that fits "
+            "the file, or another data.path."
+        )
+
+
+def _changes(
+    source: Source, equation: str, coefficients: list[float]
+) -> Callable[[npt.NDArray[np.float32]], dict[str, float]]:
+    """Return what measures how far conserved quantities change in a chunk (B, T, C, *space)."""
+    ones = (1.0,) * len(source.channels)
+    metadata = _described(source, equation, Normalization(mean=ones, std=ones))
+    quantities = conserved(metadata)
+
+    def measure(fields: npt.NDArray[np.float32]) -> dict[str, float]:
+        u = torch.from_numpy(fields).double()
+        table = torch.tensor([coefficients], dtype=torch.float64).expand(len(u), -1)
+        return {
+            name: float(change(quantity, u, u[:, :1].expand_as(u), table, metadata).abs().max())
+            for name, quantity in quantities.items()
+        }
+
+    return measure
+
+
 def _coefficients(source: Source, task: Task) -> tuple[list[float], list[str]]:
     """Return the coefficients in the equation's order, the file's before the task's, and notes on where they differ."""
+    names = EQUATIONS[task.equation].coefficient_names
     if source.equation is None:
         note = f"{source.path} does not say which equation it holds; task.equation = '{task.equation}' is taken."
-        return [task.coefficients[name] for name in COEFFICIENTS[task.equation]], [note]
+        return [task.coefficients[name] for name in names], [note]
     if source.equation != task.equation:
         raise DataError(
             f"{source.path} holds the equation '{source.equation}' ({source.coefficients}), but task.equation is "
@@ -113,7 +150,24 @@ def _coefficients(source: Source, task: Task) -> tuple[list[float], list[str]]:
         for name, value in source.coefficients.items()
         if not np.isclose(value, task.coefficients[name], rtol=1e-6, atol=0)
     ]
-    return [source.coefficients[name] for name in COEFFICIENTS[task.equation]], notes
+    notes += [
+        f"{source.path} does not state its {name}; task.coefficients.{name} = {task.coefficients[name]:g} is taken."
+        for name in names
+        if name not in source.coefficients
+    ]
+    return [source.coefficients.get(name, task.coefficients[name]) for name in names], notes
+
+
+def _described(source: Source, equation: str, normalization: Normalization) -> FieldMetadata:
+    return FieldMetadata(
+        equation=equation,
+        channels=source.channels,
+        units=source.units,
+        coefficients=EQUATIONS[equation].coefficient_names,
+        grid=source.grid,
+        dt=source.dt,
+        normalization=normalization,
+    )
 
 
 def _metadata(source: Source, equation: str, coefficients: list[float], train: SplitAudit) -> FieldMetadata:
@@ -123,20 +177,13 @@ def _metadata(source: Source, equation: str, coefficients: list[float], train: S
             f"{source.path}: channel '{source.channels[int(std.argmin())]}' is constant over the training split, so "
             "there is nothing to learn and nothing to normalise by. Check data.splits.train and the file."
         )
-    return FieldMetadata(
-        equation=equation,
-        channels=source.channels,
-        units=source.units,
-        coefficients=COEFFICIENTS[equation],
-        grid=source.grid,
-        dt=source.dt,
-        normalization=Normalization(mean=tuple(train.statistics.mean.tolist()), std=tuple(std.tolist())),
-        training=TrainingRange(
-            coefficients=tuple((value, value) for value in coefficients),
-            trajectories=len(train.initial),
-            frames=source.num_frames,
-        ),
+    normalization = Normalization(mean=tuple(train.statistics.mean.tolist()), std=tuple(std.tolist()))
+    covered = TrainingRange(
+        coefficients=tuple((value, value) for value in coefficients),
+        trajectories=len(train.initial),
+        frames=source.num_frames,
     )
+    return _described(source, equation, normalization).model_copy(update={"training": covered})
 
 
 if __name__ == "__main__":

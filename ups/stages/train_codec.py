@@ -37,15 +37,21 @@ def run(params: Params, inputs: Inputs, outputs: Path) -> dict[str, Any]:
     machine = project_machine()
     train, validation = (read_split(inputs["dataset"], split).to(machine.device) for split in ("train", "validation"))
     grid = train.metadata.grid
-    if grid.rank != 1 or not all(grid.periodic):
+    if train.num_frames == 1:
         raise ParameterError(
-            f"the grid codec takes one periodic axis, but {inputs['dataset']} has a grid of {grid.points} points, "
-            f"periodic: {grid.periodic}. Choose 1-D periodic data."
+            f"{inputs['dataset']} holds a steady problem ('{train.metadata.equation}'), one frame of each sample: "
+            "nothing here models those yet, this version makes, reads and audits its data. Run `dvc repro "
+            "prepare_data`, or choose a task that has a time."
+        )
+    if not all(grid.periodic):
+        raise ParameterError(
+            f"the grid codec takes periodic axes, but {inputs['dataset']} has a grid of {grid.points} points, "
+            f"periodic: {grid.periodic}. Choose a task on a periodic domain."
         )
     frame = ReferenceFrame(params.latent.frame, train.metadata)
     arguments: dict[str, Any] = {
         "channels": len(train.metadata.channels),
-        "points": grid.points[0],
+        "points": grid.points[0] if grid.rank == 1 else list(grid.points),
         "tokens": params.latent.tokens,
         "dim": params.latent.dim,
         "encoder": params.train_codec.encoder.model_dump(),

@@ -13,6 +13,7 @@ from ups.data.latents import read_latents
 from ups.data.reference_frame import ReferenceFrame
 from ups.models.codec import Codec
 from ups.models.operator import LatentOperator
+from ups.models.token_grid import token_grid
 from ups.models.weights import load_model
 from ups.parameters.section import Section
 from ups.parameters.train_operator import TrainOperator
@@ -44,9 +45,9 @@ def run(params: Params, inputs: Inputs, outputs: Path) -> dict[str, Any]:
     machine = project_machine()
     train, validation = (read_latents(inputs["latents"], split).to(machine.device) for split in ("train", "validation"))
     settings = params.train_operator
-    tokens, dim = train.tokens.shape[2:]
+    shape, dim = token_grid(train.metadata.grid.points, train.tokens.shape[2]), train.tokens.shape[3]
     arguments: dict[str, Any] = {
-        "tokens": tokens,
+        "tokens": shape[0] if len(shape) == 1 else list(shape),
         "dim": dim,
         "num_coefficients": train.coefficients.shape[1],
         "dt": train.metadata.dt,

@@ -1,9 +1,10 @@
 """What the codec is trained on: reconstruction and the two inverse losses.
 
-Shapes: B frames, C field channels, X grid points, N tokens, D latent width, Q query points.
+Shapes: B frames, C field channels, *space grid points, N tokens, D latent width, Q query points.
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -30,18 +31,40 @@ def inverse_weight(epoch: int, settings: InverseLosses) -> float:
     return top * (share if settings.ramp == "linear" else 0.5 * (1 - math.cos(math.pi * share)))
 
 
-def query_points(points: int, settings: InverseLosses, generator: torch.Generator) -> Tensor:
-    """Return indices of distinct grid points to query, (Q,); Q is `num_queries`, or half of a smaller grid.
+def query_points(points: Sequence[int], settings: InverseLosses, generator: torch.Generator) -> Tensor:
+    """Return indices of distinct grid points to query, (Q,), counted row by row.
 
-    `uniform` draws from the whole grid, `stratified` one point from each of Q blocks of equal length.
+    `uniform` draws `num_queries` points from the whole grid, or half of a smaller one. `stratified` draws one point
+    from each of as many blocks of equal sides, cut along every axis of the grid; if their number has no such division,
+    from the next smaller number of blocks that has.
+
+    Args:
+        points: grid points along each axis.
+        settings: how many, and how.
+        generator: of the draws.
     """
-    count = min(settings.num_queries, points // 2)
+    total = math.prod(points)
+    count = min(settings.num_queries, total // 2)
     device = generator.device
     if settings.query_sampling == "uniform":
-        return torch.randperm(points, generator=generator, device=device)[:count]
-    edges = torch.arange(count + 1, device=device) * points // count
-    width = edges[1:] - edges[:-1]
-    return edges[:-1] + (torch.rand(count, generator=generator, device=device) * width).long()
+        return torch.randperm(total, generator=generator, device=device)[:count]
+    blocks = _blocks(points, count)
+    index = torch.zeros((), dtype=torch.long, device=device)
+    for axis, (size, parts) in enumerate(zip(points, blocks, strict=True)):
+        edges = torch.arange(parts + 1, device=device) * size // parts
+        side = [-1 if at == axis else 1 for at in range(len(points))]
+        first, width = edges[:-1].reshape(side), (edges[1:] - edges[:-1]).reshape(side)
+        inside = torch.rand(blocks, generator=generator, device=device)
+        index = index * size + first + (inside * width).long()
+    return index.flatten()
+
+
+def _blocks(points: Sequence[int], count: int) -> tuple[int, ...]:
+    """Divide a grid into at most `count` blocks whose sides are about equal."""
+    if len(points) == 1:
+        return (count,)
+    side = (math.prod(points) / count) ** (1 / len(points))
+    return tuple(max(1, min(size, int(size / side + 1e-9))) for size in points)
 
 
 class CodecObjective:
@@ -61,8 +84,11 @@ class CodecObjective:
     def __init__(self, train: Observed, validation: Observed, settings: InverseLosses) -> None:
         self.train, self.offset = train.flat()
         self.validation, self.settings = validation.flat(), settings
-        points = self.train.shape[-1]
-        self.positions = (torch.arange(points, device=self.train.device) + 0.5) / points
+        self.points = tuple(self.train.shape[2:])
+        device = self.train.device
+        lines = [(torch.arange(count, device=device) + 0.5) / count for count in self.points]
+        # (X,) on a line, (points of the grid row by row, d) otherwise.
+        self.positions = lines[0] if len(lines) == 1 else torch.cartesian_prod(*lines)
 
     def loss(self, codec: Codec, indices: Tensor, progress: Progress, generator: torch.Generator) -> Terms:
         u, offset = self.train[indices], self.offset[indices]
@@ -71,9 +97,9 @@ class CodecObjective:
         terms = {"reconstruction": Term(relative_square(decoded + offset, u + offset))}
         weight = inverse_weight(progress.epoch, self.settings)
         if weight and progress.update % self.settings.frequency == 0:
-            queries = query_points(u.shape[-1], self.settings, generator)
+            queries = query_points(self.points, self.settings, generator)
             at_queries = codec.decode_at(z, self.positions[queries])
-            terms["inverse_encoding"] = Term(mse(at_queries, u[..., queries]), weight)
+            terms["inverse_encoding"] = Term(mse(at_queries, u.flatten(2)[..., queries]), weight)
             terms["inverse_decoding"] = Term(mse(codec.encode(decoded), z.detach()), weight)
         return terms
 

@@ -45,11 +45,12 @@ class Residuals:
         residual: z - z_hat, (S, N, D).
         starts: samples of each trajectory.
         probe: fixed random choice of samples, for the numbers after each epoch.
+        shape: tokens along each axis of the domain.
     """
 
     def __init__(self, operator: LatentOperator, latents: Latents) -> None:
         pairs = Pairs(latents)
-        self.starts, self.probe = pairs.starts, pairs.probe()
+        self.starts, self.probe, self.shape = pairs.starts, pairs.probe(), operator.shape
         predicted, residual = [], []
         with torch.no_grad():
             for indices in torch.arange(len(pairs), device=latents.tokens.device).split(2048):
@@ -86,7 +87,7 @@ class ResidualObjective:
         terms = {"mse": Term(mse(correction / scale, residual / scale))}
         corrected, target = (z_hat + correction) / scale, (z_hat + residual) / scale
         if self.losses.spectral:
-            terms["spectral"] = Term(spectral(corrected, target), self.losses.spectral)
+            terms["spectral"] = Term(spectral(corrected, target, self.train.shape), self.losses.spectral)
         if self.losses.relative:
             terms["relative"] = Term(relative(corrected, target), self.losses.relative)
         return terms

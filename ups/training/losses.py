@@ -3,6 +3,7 @@
 Shapes: B batch, N tokens, D latent width.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -60,9 +61,14 @@ def relative(predicted: Tensor, target: Tensor) -> Tensor:
     return (error / target.flatten(1).square().mean(1).sqrt().clamp_min(1e-8)).mean()
 
 
-def spectral(predicted: Tensor, target: Tensor) -> Tensor:
-    """mean((|F p| - |F t|)^2), F the orthonormal Fourier transform over tokens: a mismatch of amplitudes only."""
-    amplitudes = [torch.fft.rfft(z.float(), dim=1, norm="ortho").abs() for z in (predicted, target)]
+def spectral(predicted: Tensor, target: Tensor, shape: Sequence[int]) -> Tensor:
+    """mean((|F p| - |F t|)^2), F the orthonormal Fourier transform over tokens: a mismatch of amplitudes only.
+
+    `shape` are the tokens along each axis of the domain.
+    """
+    space = tuple(range(1, 1 + len(shape)))
+    folded = (z.float().unflatten(1, tuple(shape)) for z in (predicted, target))
+    amplitudes = [torch.fft.rfftn(z, dim=space, norm="ortho").abs() for z in folded]
     return (amplitudes[0] - amplitudes[1]).square().mean()
 
 

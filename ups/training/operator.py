@@ -1,7 +1,7 @@
 """What the latent operator is trained on: rollouts of one or more steps from true frames.
 
 Shapes: B trajectories, T frames, N tokens, D latent width, P coefficients, S samples, K predicted frames, C field
-channels, X grid points.
+channels, *space grid points.
 """
 
 from dataclasses import dataclass
@@ -97,7 +97,7 @@ class OperatorObjective:
         target = operator.standardize(frames[:, 1:]).flatten(0, 1)
         terms = {"forward": Term(mse(result, target), self.losses.forward)}
         if self.losses.spectral:
-            terms["spectral"] = Term(spectral(result, target), self.losses.spectral)
+            terms["spectral"] = Term(spectral(result, target, operator.shape), self.losses.spectral)
         if self.losses.relative:
             terms["relative"] = Term(relative(result, target), self.losses.relative)
         if self.losses.decoded and decoded is not None:
@@ -127,14 +127,15 @@ class OperatorObjective:
         if decoded is not None:
             observed = self.space.validation
             truth, offset = observed.fields[:ROLLOUTS, 1:], observed.offset[:ROLLOUTS, None]
-            squares = (decoded - truth).square().mean((2, 3)) / (truth + offset).square().mean((2, 3)).clamp_min(1e-12)
+            field = tuple(range(2, truth.dim()))
+            squares = (decoded - truth).square().mean(field) / (truth + offset).square().mean(field).clamp_min(1e-12)
             row["val_rollout_nrmse"] = float(squares.sqrt().mean())
         return row
 
     def _rollout(
         self, operator: LatentOperator, z: Tensor, coefficients: Tensor, steps: int
     ) -> tuple[Tensor, Tensor | None]:
-        """Return predicted tokens (S, steps, N, D) and, where anything needs them, decoded fields (S, steps, C, X)."""
+        """Return predicted tokens (S, steps, N, D) and, where anything needs them, fields (S, steps, C, *space)."""
         codec = self.space.codec if self.losses.decoded or operator.reencode else None
         calls = list(unroll(operator.advance, z, coefficients, steps, codec, operator.reencode))
         decoded = [fields for _, fields in calls if fields is not None]
@@ -158,6 +159,6 @@ class OperatorObjective:
 
     @staticmethod
     def _truth(pairs: Pairs, observed: Observed, indices: Tensor, steps: int) -> tuple[Tensor, Tensor]:
-        """Return the fields after each sample's start, (S, steps, C, X), and their offsets, (S, 1, C, 1)."""
+        """Return the fields after each sample's start, (S, steps, C, *space), and their offsets, (S, 1, C, 1, ...)."""
         rows, frames = pairs.positions(indices, steps)
         return observed.fields[rows[:, None], frames[:, 1:]], observed.offset[rows, None]

@@ -1,0 +1,78 @@
+"""PDEBench's grouped HDF5 layout, for problems with several fields or in two dimensions, and its writer.
+
+One group for each trajectory, `0000`, `0001`, ...: `data` (t, x[, y], c) float32 and `grid/x`, `grid/y`, `grid/t`.
+Files written here say in root attributes what they hold: `equation`, `channels`, `periodic` and the coefficients by
+name. Shapes: N trajectories, B in a batch, T frames, C channels, *space the grid.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from ups.data.fields import Grid
+from ups.data.write_errors import check_space, plain_write_errors
+from ups.parameters.equations import EQUATIONS
+
+DATA, GRID, TIME = "data", "grid", "t"
+AXES = ("x", "y", "z")
+EQUATION, CHANNELS, PERIODIC = "equation", "channels", "periodic"
+
+
+class GroupedWriter:
+    """Write a grouped file batch by batch; use it as a context manager.
+
+    Args:
+        path: the new file.
+        equation: its name.
+        coefficients: its numbers by name.
+        samples: number of trajectories N.
+        grid: of the fields.
+        times: (T,) times of the frames.
+        notes: further attributes.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        equation: str,
+        coefficients: Mapping[str, float],
+        samples: int,
+        grid: Grid,
+        times: npt.NDArray[np.float64],
+        notes: Mapping[str, str | int | float],
+    ) -> None:
+        self.path, self.grid, self.times = path, grid, times
+        channels = EQUATIONS[equation].channel_names
+        check_space(path, 4 * samples * len(times) * len(channels) * math.prod(grid.points))
+        self.file = h5py.File(path, "w")
+        self.file.attrs[EQUATION] = equation
+        self.file.attrs[CHANNELS] = list(channels)
+        self.file.attrs[PERIODIC] = list(grid.periodic)
+        for name, value in {**coefficients, **notes}.items():
+            self.file.attrs[name] = value
+
+    def write(self, start: int, fields: npt.NDArray[np.float32]) -> None:
+        """Write fields (B, T, C, *space) as the trajectories start .. start + B - 1."""
+        with plain_write_errors(self.path):
+            for number, trajectory in enumerate(fields, start):
+                group = self.file.create_group(f"{number:04d}")
+                group[DATA] = np.moveaxis(trajectory, 1, -1)
+                for axis, name in enumerate(AXES[: self.grid.rank]):
+                    group[f"{GRID}/{name}"] = self.grid.coordinates(axis).numpy()
+                group[f"{GRID}/{TIME}"] = self.times
+
+    def __enter__(self) -> GroupedWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with plain_write_errors(self.path):
+            self.file.close()

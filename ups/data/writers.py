@@ -1,0 +1,56 @@
+"""Which layout data of an equation are written in, the counterpart of `ups.data.readers`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from ups.data.darcy_layout import DarcyWriter
+from ups.data.fields import Grid
+from ups.data.flat_layout import ATTRIBUTES, FlatWriter
+from ups.data.grouped_layout import GroupedWriter
+
+
+class Writer(Protocol):
+    """An open data file that is being made."""
+
+    def write(self, start: int, fields: npt.NDArray[np.float32]) -> None:
+        """Write fields (B, T, C, *space) as the trajectories start .. start + B - 1."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+def create(
+    path: Path,
+    equation: str,
+    coefficients: Mapping[str, float],
+    samples: int,
+    grid: Grid,
+    times: npt.NDArray[np.float64],
+    notes: Mapping[str, str | int | float],
+) -> Writer:
+    """Begin a data file: flat for one field on a line, PDEBench's Darcy layout for Darcy, grouped for the rest.
+
+    Args:
+        path: the new file.
+        equation, coefficients: what it holds.
+        samples: number of trajectories.
+        grid: of the fields.
+        times: (T,) of the frames.
+        notes: further attributes.
+    """
+    if equation in ATTRIBUTES:
+        return FlatWriter(path, equation, coefficients, samples, grid.coordinates().numpy(), times, notes)
+    if equation == "darcy":
+        return DarcyWriter(path, coefficients, samples, grid, notes)
+    return GroupedWriter(path, equation, coefficients, samples, grid, times, notes)
