@@ -177,10 +177,10 @@ def test_a_diverged_forecast_is_passed_on_and_is_no_start(surrogate, state):
         def __init__(self):
             super().__init__()
             self.register_buffer("mean", torch.zeros(4))
-            self.reencode = False
+            self.reencode, self.frames_per_call = False, 1
 
-        def forward(self, z, coefficients):
-            return torch.cat([z[:1] * torch.inf, z[1:]])
+        def advance(self, z, coefficients):
+            return torch.cat([z[:1] * torch.inf, z[1:]])[:, None]
 
     broken = replace(surrogate, surrogate=replace(surrogate.surrogate, operator=Explosion(), corrector=None))
     (made,) = broken.rollout(state, 1)

@@ -54,7 +54,7 @@ class Identity(nn.Module):
 class Decay(nn.Module):
     """An operator that multiplies by a factor."""
 
-    reencode = False
+    reencode, frames_per_call = False, 1
 
     def __init__(self, factor: float) -> None:
         super().__init__()
@@ -66,6 +66,9 @@ class Decay(nn.Module):
     def forward(self, z, coefficients):
         self.calls += len(z)
         return self.factor * z
+
+    def advance(self, z, coefficients):
+        return self(z, coefficients)[:, None]
 
 
 class Offset(nn.Module):
