@@ -1,7 +1,8 @@
 """What turns docs/ into pages beside MkDocs itself: formulas, and pages for the code that the text links to.
 
 Formulas become MathML here, once, and not in the reader's browser: every current browser draws MathML by itself, so
-pages need no script, no fonts and no network, and print as they look.
+pages need no script and no network, and print as they look. Few systems have a font that knows how large a bracket around
+a fraction is, so one goes along: STIX Two Math, which the package ziamath carries; nothing else of ziamath is used.
 
 A link to a file outside docs/, such as `../ups/evaluation/metrics.py#nrmse`, leads to a page with that file's code, cut
 at its functions and classes: the text works in the repository and as pages, without knowing the repository's address.
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import ast
 import html
+import importlib.util
 import re
 from pathlib import Path
 from typing import Any
@@ -22,19 +24,21 @@ from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = "source"
+MATH_FONT = "fonts/STIXTwoMath-Regular.ttf"
 # [text](../path/in/the/repository#name)
 _OUTWARD = re.compile(r"\]\(\.\./([\w./-]+?)(#[\w-]+)?\)")
 _FORMULA = re.compile(r'<(span|div) class="arithmatex">\s*\\([(\[])(.*?)\\[)\]]\s*</\1>', re.DOTALL)
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add a page for every file outside docs/ that some page links to."""
+    """Add a page for every file outside docs/ that some page links to, and the font of the formulas."""
     wanted: set[str] = set()
     for file in files.documentation_pages():
         wanted.update(path for path, _ in _OUTWARD.findall(file.content_string))
     for path in sorted(wanted):
         if (ROOT / path).is_file():
             files.append(File.generated(config, f"{SOURCES}/{path}.md", content=_source_page(path)))
+    files.append(File.generated(config, MATH_FONT, abs_src_path=str(_package("ziamath") / MATH_FONT)))
     return files
 
 
@@ -52,8 +56,16 @@ def on_page_content(content: str, **_: Any) -> str:
 
 def _mathml(found: re.Match[str]) -> str:
     display = "block" if found[2] == "[" else "inline"
-    formula = convert(html.unescape(found[3]).strip(), display=display)
+    latex = html.unescape(found[3]).strip().replace("{aligned}", "{align*}")  # latex2mathml knows the latter alone
+    formula = convert(latex, display=display).replace("<mi>&#x0007E;</mi>", "<mo>&#x0223C;</mo>")  # \\sim is a relation
     return f'<div class="formula">{formula}</div>' if display == "block" else formula
+
+
+def _package(name: str) -> Path:
+    found = importlib.util.find_spec(name)
+    assert found
+    assert found.origin
+    return Path(found.origin).parent
 
 
 def _source_page(path: str) -> str:
