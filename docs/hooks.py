@@ -1,8 +1,8 @@
 """What turns docs/ into pages beside MkDocs itself: formulas, and pages for the code that the text links to.
 
 Formulas become MathML here, once, and not in the reader's browser: every current browser draws MathML by itself, so
-pages need no script and no network, and print as they look. Few systems have a font that knows how large a bracket around
-a fraction is, so one goes along: STIX Two Math, which the package ziamath carries; nothing else of ziamath is used.
+pages need no script and no network, and print as they look. Few systems have a font with brackets of
+all sizes, so one goes along: STIX Two Math, which the package ziamath carries; nothing else of ziamath is used.
 
 A link to a file outside docs/, such as `../ups/evaluation/metrics.py#nrmse`, leads to a page with that file's code, cut
 at its functions and classes: the text works in the repository and as pages, without knowing the repository's address.
