@@ -44,7 +44,7 @@ check: $(INSTALLED) ## format, lint, types, tests
 
 docs: .venv-docs/.installed ## the documentation as pages, in site/ (an environment of its own, .venv-docs)
 	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --quiet
-	@echo "site/index.html"
+	@echo "site/index.html (to search in it: python -m http.server -d site)"
 
 lock: ## renew requirements.lock from pyproject.toml (in a fresh environment)
 	@.ci/lock

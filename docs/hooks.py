@@ -27,6 +27,22 @@ SOURCES = "source"
 MATH_FONT = "fonts/STIXTwoMath-Regular.ttf"
 # [text](../path/in/the/repository#name)
 _OUTWARD = re.compile(r"\]\(\.\./([\w./-]+?)(#[\w-]+)?\)")
+# What latex2mathml does not know, or knows without saying that it encloses.
+_LATEX = {
+    "{aligned}": "{align*}",
+    r"\lvert": r"\left|",
+    r"\rvert": r"\right|",
+    r"\lVert": r"\left\|",
+    r"\rVert": r"\right\|",
+}
+# What browsers draw otherwise than meant: \sim as a letter, hats inside their letter, script letters as plain ones.
+_MATHML = {
+    "<mi>&#x0007E;</mi>": "<mo>&#x0223C;</mo>",
+    '<mover accent="true">': "<mover>",
+    "<mo>&#x0005E;</mo></mover>": '<mo stretchy="false">&#x002C6;</mo></mover>',
+    '<mi mathvariant="script">L</mi>': "<mi>&#x02112;</mi>",
+    '<mi mathvariant="script">A</mi>': "<mi>&#x1D49C;</mi>",
+}
 _FORMULA = re.compile(r'<(span|div) class="arithmatex">\s*\\([(\[])(.*?)\\[)\]]\s*</\1>', re.DOTALL)
 
 
@@ -56,8 +72,12 @@ def on_page_content(content: str, **_: Any) -> str:
 
 def _mathml(found: re.Match[str]) -> str:
     display = "block" if found[2] == "[" else "inline"
-    latex = html.unescape(found[3]).strip().replace("{aligned}", "{align*}")  # latex2mathml knows the latter alone
-    formula = convert(latex, display=display).replace("<mi>&#x0007E;</mi>", "<mo>&#x0223C;</mo>")  # \\sim is a relation
+    latex = html.unescape(found[3]).strip()
+    for said, known in _LATEX.items():
+        latex = latex.replace(said, known)
+    formula = convert(latex, display=display)
+    for given, wanted in _MATHML.items():
+        formula = formula.replace(given, wanted)
     return f'<div class="formula">{formula}</div>' if display == "block" else formula
 
 
