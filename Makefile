@@ -43,7 +43,8 @@ check: $(INSTALLED) ## format, lint, types, tests
 	pytest
 
 docs: .venv-docs/.installed ## the documentation as pages, in site/ (an environment of its own, .venv-docs)
-	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --quiet
+	@# Not --quiet: MkDocs 1.6 then counts no warnings, and --strict lets broken links through.
+	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
 	@echo "site/index.html (to search in it: python -m http.server -d site)"
 
 lock: ## renew requirements.lock from pyproject.toml (in a fresh environment)
