@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help repro test test-all up down check lock
+.PHONY: help repro test test-all up down check docs lock
 
 # The project's own tools first: DVC starts its stages with the `python` it finds on the PATH.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -42,6 +42,11 @@ check: $(INSTALLED) ## format, lint, types, tests
 	mypy
 	pytest
 
+docs: .venv-docs/.installed ## the documentation as pages, in site/ (an environment of its own, .venv-docs)
+	@# Not --quiet: MkDocs 1.6 then counts no warnings, and --strict lets broken links through.
+	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
+	@echo "site/index.html (to search in it: python -m http.server -d site)"
+
 lock: ## renew requirements.lock from pyproject.toml (in a fresh environment)
 	@.ci/lock
 
@@ -49,3 +54,8 @@ lock: ## renew requirements.lock from pyproject.toml (in a fresh environment)
 $(INSTALLED): requirements.lock pyproject.toml
 	@if ! cat requirements.lock pyproject.toml | cmp -s - $@; then .ci/install .venv; fi
 	@cat requirements.lock pyproject.toml > $@
+
+.venv-docs/.installed: docs/requirements.txt
+	@"$$(.ci/python)" -m venv --clear .venv-docs
+	@.venv-docs/bin/pip install -qq -r docs/requirements.txt
+	@touch $@
