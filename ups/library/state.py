@@ -80,8 +80,11 @@ class State:
         names = self.metadata.channels
         if channel not in names:
             raise InputError(f"There is no channel {channel!r}; there are {list(names)}.")
-        space = (slice(None),) * self.metadata.grid.rank
-        return self.u if self.u.ndim == len(space) else self.u[(..., names.index(channel), *space)]
+        rank = self.metadata.grid.rank
+        if self.u.ndim == rank:
+            return self.u
+        where: Any = (..., names.index(channel), *[slice(None)] * rank)
+        return self.u[where]
 
     def numpy(self) -> State:
         """Return this state with `u` as a NumPy array."""
