@@ -83,9 +83,8 @@ class State:
         rank = self.metadata.grid.rank
         if self.u.ndim == rank:
             return self.u
-        position: Any = (..., names.index(channel), *(slice(None),) * rank)
-        found: Array = self.u[position]
-        return found
+        where: Any = (..., names.index(channel), *[slice(None)] * rank)
+        return self.u[where]
 
     def numpy(self) -> State:
         """Return this state with `u` as a NumPy array."""
