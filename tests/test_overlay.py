@@ -42,7 +42,7 @@ RECIPE = {
     "train_operator.optimization.betas": [0.9, 0.999],
     "train_operator.optimization.gradient_clip": 1.0,
     "train_operator.optimization.ema_decay": 0.999,
-    "train_diffusion.objective": "residual",
+    "train_diffusion.objective.name": "residual",
     "train_diffusion.hidden": 96,
     "train_diffusion.depth": 3,
     "train_diffusion.tau.name": "beta",
@@ -60,7 +60,7 @@ RECIPE = {
     "train_diffusion.optimization.betas": [0.9, 0.999],
     "train_diffusion.optimization.gradient_clip": 1.0,
     "train_diffusion.optimization.ema_decay": 0.999,
-    "distill.num_taus": [5, 4, 3],
+    "distill.student.num_taus": [5, 4, 3],
     "distill.optimization.epochs": 8,
     "distill.optimization.updates_per_epoch": 334,  # 8 x 334 = 2,672
     "distill.optimization.pairs_per_update": 300,
