@@ -256,6 +256,24 @@ def test_unknown_names_get_the_nearest(base, kind, name, near):
         ({"latent": {"tokens": 30}}, r"latent\.tokens = 30 must be divisible by 4"),
         ({"task": {"coefficients": {"viscosty": 1.0}}}, r"coefficients of equation 'burgers' are \['viscosity'\]"),
         ({"seed": None}, r"'seed' = None.*valid integer"),
+        ({"train_diffusion": {"tau": {"name": "strafitied"}}}, r"train_diffusion\.tau.*stratified"),
+        (
+            {"train_diffusion": {"tau": {"name": "uniform", "alpha": 1.0}}},
+            r"Unknown parameter 'train_diffusion\.tau\.alpha'",
+        ),
+        ({"train_diffusion": {"skip": True, "depth": 2}}, r"skip = true needs a layer between two hidden ones"),
+        ({"train_diffusion": {"mixing": 2}}, r"mixing = 2 must be odd"),
+        (
+            {"train_diffusion": {"objective": {"name": "flow", "steps": 4, "solver": "heun", "noise": 1.0}}},
+            r"distill\.student\.name = 'merged': the student of a 'flow' corrector is 'consistency'",
+        ),
+        (
+            {
+                "train_diffusion": {"objective": {"name": "flow", "steps": 20, "solver": "heun", "noise": 1.0}},
+                "distill": {"student": {"name": "consistency", "steps": 1}},
+            },
+            r"costs 321 network evaluations, more than max_evaluations = 150",
+        ),
     ],
 )
 def test_bad_values_are_explained(base, change, message):
