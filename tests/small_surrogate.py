@@ -4,12 +4,14 @@ import json
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from ups.data.dataset import DatasetWriter
 from ups.data.fields import FieldMetadata, Grid, Normalization, TrainingRange
 from ups.inference.surrogate import load_surrogate
 from ups.models.codec import Codec
 from ups.models.corrector import ResidualCorrector
+from ups.models.flow import FlowCorrector
 from ups.models.operator import LatentOperator
 from ups.models.weights import save_model
 
@@ -51,17 +53,24 @@ OPERATOR = {
     },
 }
 CORRECTOR = {"dim": 4, "hidden": 8, "depth": 2, "zero_init": False}
+FLOW = {**CORRECTOR, "steps": 2, "solver": "midpoint", "noise": 0.5}
+FLOW_STUDENT = {**FLOW, "steps": 1, "solver": "euler"}
 
 
-def write_models(folder: Path) -> dict[str, Path]:
-    """Write codec, operator, student and corrector with random weights; return the folder of each."""
+def write_models(folder: Path, flow: bool = False) -> dict[str, Path]:
+    """Write codec, operator, student and corrector with random weights; return the folder of each.
+
+    With `flow` corrector and student are flows.
+    """
     torch.manual_seed(0)
-    parts = {
+    parts: dict[str, tuple[nn.Module, dict]] = {
         "codec": (Codec(**CODEC), CODEC),
         "operator": (LatentOperator(**OPERATOR), OPERATOR),
         "student": (LatentOperator(**OPERATOR), OPERATOR),
         "corrector": (ResidualCorrector(**CORRECTOR), CORRECTOR),
     }
+    if flow:
+        parts |= {"student": (FlowCorrector(**FLOW_STUDENT), FLOW_STUDENT), "corrector": (FlowCorrector(**FLOW), FLOW)}
     for name, (model, arguments) in parts.items():
         for parameter in model.parameters():
             torch.nn.init.normal_(parameter, std=0.2)
@@ -75,9 +84,11 @@ def write_gate(corrector: Path, passed: bool) -> None:
     (corrector / "metrics.json").write_text(json.dumps({"beats_zero_correction": passed}))
 
 
-def write_bundle(folder: Path, metadata: FieldMetadata = TRAINED, corrector_pays: bool = True) -> Path:
+def write_bundle(
+    folder: Path, metadata: FieldMetadata = TRAINED, corrector_pays: bool = True, flow: bool = False
+) -> Path:
     """Write a bundle of the models above, as `evaluate` does; `folder` is new."""
-    folders = write_models(folder.with_name(f"{folder.name}-models"))
+    folders = write_models(folder.with_name(f"{folder.name}-models"), flow)
     write_gate(folders["corrector"], corrector_pays)
     load_surrogate(**folders, metadata=metadata).save(folder)
     return folder

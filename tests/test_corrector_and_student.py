@@ -2,63 +2,13 @@
 
 import pytest
 import torch
+from planted_residual import DIM, TOKENS, fit, operator, planted, settings
 
-from ups.data.latents import Latents
 from ups.models.corrector import ResidualCorrector
-from ups.models.operator import LatentOperator
 from ups.models.teacher import Teacher
-from ups.parameters.section import Optimization
-from ups.parameters.train_diffusion import CorrectorLosses, TauSampling
-from ups.training.checkpoint import Checkpoint
-from ups.training.corrector import ResidualObjective, Residuals, beta_moments, sample_tau
-from ups.training.history import History
-from ups.training.loop import train
-from ups.training.machine import Machine
+from ups.training.corrector import ResidualObjective
+from ups.training.residuals import Residuals
 from ups.training.student import StudentObjective, num_taus
-
-TOKENS, DIM, FRAMES = 4, 3, 6
-BETA = TauSampling(name="beta", alpha=1.2, beta=1.2)
-
-
-def operator() -> LatentOperator:
-    """An untrained operator: it predicts that nothing changes."""
-    torch.manual_seed(0)
-    backbone = {
-        "name": "pde_transformer",
-        "hidden": 12,
-        "depths": (1,),
-        "group": 6,
-        "heads": 2,
-        "mlp_ratio": 2.0,
-        "dropout": 0.0,
-        "stem": 1,
-    }
-    return LatentOperator(TOKENS, DIM, 1, 0.05, backbone).requires_grad_(False)
-
-
-def planted(rows: int, seed: int) -> Latents:
-    """z(t + dt) = z + 0.2 tanh(z) + noise: the operator leaves a residual that a per-token network can learn."""
-    generator = torch.Generator().manual_seed(seed)
-    frames = [torch.randn(rows, TOKENS, DIM, generator=generator)]
-    for _ in range(FRAMES - 1):
-        z = frames[-1]
-        frames.append(z + 0.2 * z.tanh() + 0.02 * torch.randn(z.shape, generator=generator))
-    return Latents(torch.stack(frames, 1), torch.full((rows, 1), 0.01), None, "")
-
-
-def fit(model, objective, tmp_path, name, updates=150, rate=3e-3):
-    return train(
-        model,
-        objective.loss,
-        objective.validate,
-        64 * (FRAMES - 1),
-        Optimization(epochs=3, updates_per_epoch=updates // 3, pairs_per_update=64, learning_rate=rate),
-        seed=0,
-        machine=Machine(torch.device("cpu")),
-        history=History(tmp_path / f"{name}.csv"),
-        checkpoint=Checkpoint(name, "key", tmp_path),
-        label=name,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +18,7 @@ def trained(tmp_path_factory):
     residuals = [Residuals(operator(), latents) for latents in (train_set, validation)]
     corrector = ResidualCorrector(DIM, 32, 3, zero_init=True)
     corrector.set_statistics(torch.zeros(DIM), torch.ones(DIM), residuals[0].residual.square().mean((0, 1)).sqrt())
-    objective = ResidualObjective(*residuals, CorrectorLosses(spectral=0.05, relative=0.0), BETA, tau_bins=4)
+    objective = ResidualObjective(*residuals, settings(), None)
     return fit(corrector, objective, folder, "corrector"), objective, train_set, validation
 
 
@@ -99,17 +49,14 @@ def test_tau_is_a_dummy_input_of_the_residual_objective(trained):
     assert row["val_loss_tau_0"] < 0.2 * row["val_zero_correction"]
 
 
-def test_tau_follows_its_law():
-    mean, variance = beta_moments(BETA)
-    assert (mean, variance) == (pytest.approx(0.5), pytest.approx(0.0735, abs=1e-4))
-    tau = sample_tau(40_000, BETA, torch.Generator().manual_seed(0))
-    # Standard errors: .27 / 200 = .0014 of the mean, and about .0004 of the variance.
-    assert float(tau.mean()) == pytest.approx(mean, abs=0.006)
-    assert float(tau.var()) == pytest.approx(variance, abs=0.002)
-    skewed = sample_tau(40_000, TauSampling(name="beta", alpha=2.0, beta=6.0), torch.Generator().manual_seed(0))
-    assert float(skewed.mean()) == pytest.approx(0.25, abs=0.006)
-    uniform = sample_tau(40_000, TauSampling(name="uniform", alpha=1, beta=1), torch.Generator().manual_seed(0))
-    assert float(uniform.var()) == pytest.approx(1 / 12, abs=0.002)
+def test_shuffling_tau_leaves_the_validation_loss_of_the_residual_objective_where_it_was(trained):
+    result, objective, _, _ = trained
+    tau = torch.rand(len(objective.validation.probe), generator=torch.Generator().manual_seed(0))
+    straight = objective.loss_at(result.model, objective.validation, tau)
+    shuffled = objective.loss_at(result.model, objective.validation, tau, shown=tau.flip(0))
+    # 160 samples: the two are equal but for what little the network makes of its dummy input.
+    assert shuffled == pytest.approx(straight, rel=0.03)
+    assert straight < 0.1
 
 
 def test_the_student_learns_the_teachers_correction_and_leaves_the_teacher_alone(trained, tmp_path):

@@ -132,6 +132,7 @@ def test_the_choice_is_made_with_measured_times(exact, monkeypatch):
         batch_size=8,
         correlation_threshold=0.8,
         panel_trajectories=1,
+        ensemble={"members": 2, "seed": 0},
         finite_volume={"cells": [32, 48, 64, 128], "max_seconds": 1.0, "compile": False},
     )
 

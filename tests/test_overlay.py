@@ -42,7 +42,7 @@ RECIPE = {
     "train_operator.optimization.betas": [0.9, 0.999],
     "train_operator.optimization.gradient_clip": 1.0,
     "train_operator.optimization.ema_decay": 0.999,
-    "train_diffusion.objective": "residual",
+    "train_diffusion.objective.name": "residual",
     "train_diffusion.hidden": 96,
     "train_diffusion.depth": 3,
     "train_diffusion.tau.name": "beta",
@@ -60,7 +60,7 @@ RECIPE = {
     "train_diffusion.optimization.betas": [0.9, 0.999],
     "train_diffusion.optimization.gradient_clip": 1.0,
     "train_diffusion.optimization.ema_decay": 0.999,
-    "distill.num_taus": [5, 4, 3],
+    "distill.student.num_taus": [5, 4, 3],
     "distill.optimization.epochs": 8,
     "distill.optimization.updates_per_epoch": 334,  # 8 x 334 = 2,672
     "distill.optimization.pairs_per_update": 300,
@@ -283,6 +283,24 @@ def test_unknown_names_get_the_nearest(base, kind, name, near):
         ({"latent": {"tokens": 30}}, r"latent\.tokens = 30 must be divisible by 4"),
         ({"task": {"coefficients": {"viscosty": 1.0}}}, r"coefficients of equation 'burgers' are \['viscosity'\]"),
         ({"seed": None}, r"'seed' = None.*valid integer"),
+        ({"train_diffusion": {"tau": {"name": "strafitied"}}}, r"train_diffusion\.tau.*stratified"),
+        (
+            {"train_diffusion": {"tau": {"name": "uniform", "alpha": 1.0}}},
+            r"Unknown parameter 'train_diffusion\.tau\.alpha'",
+        ),
+        ({"train_diffusion": {"skip": True, "depth": 2}}, r"skip = true needs a layer between two hidden ones"),
+        ({"train_diffusion": {"mixing": 2}}, r"mixing = 2 must be odd"),
+        (
+            {"train_diffusion": {"objective": {"name": "flow", "steps": 4, "solver": "heun", "noise": 1.0}}},
+            r"distill\.student\.name = 'merged': the student of a 'flow' corrector is 'consistency'",
+        ),
+        (
+            {
+                "train_diffusion": {"objective": {"name": "flow", "steps": 20, "solver": "heun", "noise": 1.0}},
+                "distill": {"student": {"name": "consistency", "steps": 1}},
+            },
+            r"costs 321 network evaluations, more than max_evaluations = 150",
+        ),
     ],
 )
 def test_bad_values_are_explained(base, change, message):

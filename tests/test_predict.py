@@ -53,6 +53,7 @@ def project(tmp_path_factory):
     prepare_data.run(params, {"source": source}, folder / "prepared")
     settings = {"protocols": PROTOCOLS, "horizons": [1], "batch_size": 3, "correlation_threshold": 0.8}
     settings |= {"finite_volume": {"cells": [16], "max_seconds": 0.5, "compile": False}, "panel_trajectories": 1}
+    settings |= {"ensemble": {"members": 2, "seed": 0}}
     inputs = {
         name: folder / name / "model.safetensors" for name in ("codec", "operator", "corrector", "student", "fno")
     }

@@ -178,7 +178,7 @@ def test_the_counted_evaluations_are_the_ones_made_and_stay_in_the_budget():
         chosen = settings(**changes)
         result = BeamSearch(model, near(0.1), chosen, seed=2).rollout(start(), C, 2, best_scored)
         assert int(result.evaluations.sum()) == model.operator.calls + model.corrector.calls
-        assert result.evaluations.max() <= 2 * chosen.evaluations_per_step
+        assert result.evaluations.max() <= 2 * chosen.evaluations_per_step()
     with pytest.raises(ValueError, match="40 network evaluations, more than max_evaluations = 20"):
         settings(candidates=7, beam=4, horizon=2, max_evaluations=20)
 

@@ -22,6 +22,7 @@ EVALUATE = {
     "batch_size": 2,
     "correlation_threshold": 0.8,
     "finite_volume": {"cells": [16, 32], "max_seconds": 0.5, "compile": False},
+    "ensemble": {"members": 3, "seed": 0},
     "panel_trajectories": 1,
 }
 COMPUTE = {"device": "cpu", "precision": "fp32", "num_threads": None, "compile": False, "deterministic": True}

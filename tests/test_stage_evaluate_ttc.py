@@ -56,7 +56,7 @@ def test_the_search_is_reported_beside_its_controls(inputs, tmp_path):
     cost = {mode: metrics[mode]["rollout_ic"]["evaluations_per_trajectory"] for mode in modes}
     steps = 4
     assert cost["base"] == 2 * steps
-    assert cost["search"] == SETTINGS.evaluations_per_step * steps == 15 * steps
+    assert cost["search"] == SETTINGS.evaluations_per_step() * steps == 15 * steps
     assert cost["equal_compute"] == pytest.approx(cost["search"], abs=2 * steps)
     assert set(pd.read_parquet(outputs / "per_trajectory.parquet")["model"]) == modes
     budget = pd.read_csv(outputs / "quality_vs_budget.csv")

@@ -17,6 +17,7 @@ _LABELS = {
     "fno": "FNO",
     "operator": "operator",
     "corrected": "operator + corrector",
+    "ensemble": "mean of the corrector's ensemble",
     "student": "student",
     "assembled": "assembled surrogate",
 }

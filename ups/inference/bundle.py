@@ -29,12 +29,12 @@ _PICKLE_STARTS = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"PK\x03\x
 _TYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64}
 
 
-def load_parts(manifest: Manifest, kinds: Mapping[str, type[nn.Module]]) -> dict[str, nn.Module]:
+def load_parts(manifest: Manifest, kinds: Mapping[str, tuple[type[nn.Module], ...]]) -> dict[str, nn.Module]:
     """Build every part of a bundle on the CPU, frozen and in evaluation mode.
 
     Args:
         manifest: of the bundle.
-        kinds: the class of each part that may occur.
+        kinds: the classes that each part that may occur may be of.
 
     Raises:
         ArtifactError: if a part is unknown, or its files are altered, foreign, or do not fit each other.
@@ -45,8 +45,8 @@ def load_parts(manifest: Manifest, kinds: Mapping[str, type[nn.Module]]) -> dict
     return {part: _load(manifest, part, kinds[part]) for part in manifest.parts}
 
 
-def _load(manifest: Manifest, part: str, kind: type[nn.Module]) -> nn.Module:
-    arguments = _arguments(manifest, part, kind)
+def _load(manifest: Manifest, part: str, kinds: tuple[type[nn.Module], ...]) -> nn.Module:
+    kind, arguments = _description(manifest, part, kinds)
     weights = f"{part}/{WEIGHTS}"
     path = manifest.folder / weights
     header = _header(manifest, weights)
@@ -61,16 +61,21 @@ def _load(manifest: Manifest, part: str, kind: type[nn.Module]) -> nn.Module:
     return model.eval().requires_grad_(False)
 
 
-def _arguments(manifest: Manifest, part: str, kind: type[nn.Module]) -> dict[str, Any]:
+def _description(
+    manifest: Manifest, part: str, kinds: tuple[type[nn.Module], ...]
+) -> tuple[type[nn.Module], dict[str, Any]]:
     path = manifest.folder / part / CONFIG
     config = parse_json(manifest.read(f"{part}/{CONFIG}"), path)
-    if config.get("class") != kind.__name__:
-        raise ArtifactError(f"{path} describes a {config.get('class')!r}, but a {kind.__name__!r} was expected.")
+    named = {kind.__name__: kind for kind in kinds}
+    kind = named.get(str(config.get("class")))
+    if kind is None:
+        expected = " or ".join(f"a {name!r}" for name in named)
+        raise ArtifactError(f"{path} describes a {config.get('class')!r}, but {expected} was expected.")
     arguments = config.get("arguments")
     if not isinstance(arguments, dict):
         raise ArtifactError(f"{path} has no `arguments` to build a {kind.__name__} from.")
     _check_numbers(arguments, path)
-    return arguments
+    return kind, arguments
 
 
 def _check_numbers(value: Any, path: Path) -> None:

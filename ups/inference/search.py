@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from ups.data.reference_frame import Observer
-from ups.errors import ArtifactError
+from ups.errors import ArtifactError, ParameterError
 from ups.inference.rewards import Reward
 from ups.inference.surrogate import Surrogate
+from ups.models.flow import FlowCorrector
 from ups.models.teacher import DETERMINISTIC_TAU, Teacher
 from ups.parameters.evaluate_ttc import EvaluateTTC
 
@@ -41,7 +42,7 @@ class Candidates:
     """All candidates of one step.
 
     Attributes:
-        tokens: (R, M, K, N, D); candidate 0 is the base: deterministic tau and no noise.
+        tokens: (R, M, K, N, D); candidate 0 is the base: the deterministic correction and no noise.
         frames: (R, M, K, C, *space), decoded, physical.
         rewards: (R, M, K), of this step alone.
     """
@@ -154,6 +155,7 @@ class BeamSearch:
 
     Raises:
         ArtifactError: if the surrogate has no corrector to draw candidates from.
+        ParameterError: if a step with this corrector costs more evaluations than the settings allow.
     """
 
     def __init__(self, surrogate: Surrogate, reward: Reward, settings: EvaluateTTC, seed: int) -> None:
@@ -161,6 +163,11 @@ class BeamSearch:
             raise ArtifactError("the search draws its candidates from a corrector, but train_diffusion was skipped")
         self.surrogate, self.reward, self.settings = surrogate, reward, settings
         self.teacher = Teacher(surrogate.operator, surrogate.corrector)
+        self.per_correction = self.teacher.evaluations - 1
+        try:
+            settings.check_budget(self.per_correction)
+        except ValueError as error:
+            raise ParameterError(f"evaluate_ttc with this corrector: {error}") from None
         self.generator = torch.Generator(device=surrogate.operator.mean.device).manual_seed(seed)
 
     @torch.no_grad()
@@ -179,7 +186,7 @@ class BeamSearch:
                 evaluations += used
             else:
                 z = self.teacher.step(z, coefficients)
-                evaluations += 2
+                evaluations += self.teacher.evaluations
             previous = self.surrogate.decode(z, observer, step + 1)
             frames.append(previous)
             z = self.surrogate.reencode(z)
@@ -190,7 +197,8 @@ class BeamSearch:
         rows, count, device = len(start.tokens), self.settings.candidates, start.tokens.device
         first = self._expand(start, coefficients, progress)
         scores = first.rewards[:, 0]
-        evaluations = torch.full((rows,), 1.0 + count, device=device)
+        expansion = 1.0 + count * self.per_correction
+        evaluations = torch.full((rows,), expansion, device=device)
         if self.settings.horizon == 1 or count == 1:
             return first, scores, evaluations
         undecided = torch.arange(rows, device=device)[~self._decided(scores)]
@@ -205,7 +213,7 @@ class BeamSearch:
                 level = self._expand(
                     States(tokens, frames, observer, start.step + depth), coefficients[undecided], progress
                 )
-                evaluations[undecided] += beam * (1 + count)
+                evaluations[undecided] += beam * expansion
                 paths = (totals[..., None] + self.settings.discount**depth * level.rewards).flatten(1)
                 totals, chosen = paths.topk(beam, dim=1)
                 roots = roots.gather(1, chosen // count)
@@ -225,11 +233,9 @@ class BeamSearch:
         each = coefficients.repeat_interleave(states, dim=0)
         z_hat = self.surrogate.operator(z.flatten(0, 1), each)
         repeated = z_hat.repeat_interleave(count, dim=0)
-        tau, noise = self._draw(repeated, progress)
         is_base = torch.arange(len(repeated), device=z.device) % count == 0
-        tau = torch.where(is_base, DETERMINISTIC_TAU, tau)
-        noise = torch.where(is_base[:, None, None], 0.0, noise)
-        tokens = repeated + self.teacher.correct(repeated, tau) + noise
+        correction, noise = self._draw(repeated, is_base, progress)
+        tokens = repeated + correction + torch.where(is_base[:, None, None], 0.0, noise)
         trajectory = torch.arange(rows, device=z.device).repeat_interleave(states * count)
         frames = self.surrogate.decode(tokens, start.observer.rows(trajectory), start.step + 1)
         before = start.frames.flatten(0, 1).repeat_interleave(count, dim=0)
@@ -237,15 +243,24 @@ class BeamSearch:
         shape = (rows, states, count)
         return Candidates(tokens.unflatten(0, shape), frames.unflatten(0, shape), rewards.unflatten(0, shape))
 
-    def _draw(self, like: Tensor, progress: float) -> tuple[Tensor, Tensor]:
-        """Draw tau uniformly from its range and latent noise in units of each latent channel's deviation."""
-        low, high = self.settings.tau_range
+    def _draw(self, z_hat: Tensor, is_base: Tensor, progress: float) -> tuple[Tensor, Tensor]:
+        """Draw a correction for each prediction, and latent noise in units of each latent channel's deviation.
+
+        Corrections of a flow differ by the noise that it starts from, those of a `residual` corrector by tau, uniform
+        in its range. The base's is the deterministic one.
+        """
         schedule = self.settings.noise_std
         level = schedule[min(int(progress * len(schedule)), len(schedule) - 1)]
-        device = like.device
-        tau = low + (high - low) * torch.rand(len(like), generator=self.generator, device=device)
-        noise = torch.randn(like.shape, generator=self.generator, device=device)
-        return tau, level * self.surrogate.operator.std * noise
+        device, corrector = z_hat.device, self.teacher.corrector
+        if isinstance(corrector, FlowCorrector):
+            eps = torch.where(is_base[:, None, None], 0.0, corrector.draw(z_hat, self.generator))
+            correction = corrector.correct(z_hat, eps)
+        else:
+            low, high = self.settings.tau_range
+            tau = low + (high - low) * torch.rand(len(z_hat), generator=self.generator, device=device)
+            correction = self.teacher.correct(z_hat, torch.where(is_base, DETERMINISTIC_TAU, tau))
+        noise = torch.randn(z_hat.shape, generator=self.generator, device=device)
+        return correction, level * self.surrogate.operator.std * noise
 
     def _decided(self, scores: Tensor) -> Tensor:
         """Tell where the best score leads the second by more than `margin` of the spread, (R,)."""

@@ -25,10 +25,10 @@ from ups.errors import ArtifactError
 from ups.inference.bundle import load_parts
 from ups.inference.manifest import BUNDLE, Manifest, read_manifest, write_manifest
 from ups.models.codec import Codec
-from ups.models.corrector import ResidualCorrector
+from ups.models.flow import FlowCorrector
 from ups.models.operator import LatentOperator
 from ups.models.rollout import Advance, unroll
-from ups.models.teacher import Teacher
+from ups.models.teacher import CORRECTORS, Corrector, Teacher, kind_in
 from ups.models.weights import CONFIG, WEIGHTS, is_skipped, load_model
 
 Mode = Literal["operator", "zero_correction", "corrected", "student", "assembled"]
@@ -69,8 +69,8 @@ class Surrogate:
     metadata: FieldMetadata
     codec: Codec
     operator: LatentOperator
-    corrector: ResidualCorrector | None = None
-    student: LatentOperator | None = None
+    corrector: Corrector | None = None
+    student: LatentOperator | FlowCorrector | None = None
     corrector_pays: bool = False
     sources: Mapping[str, Path] = field(default_factory=dict)
 
@@ -121,7 +121,8 @@ class Surrogate:
         """Return a forecaster with one of the step maps.
 
         `operator`: the operator alone. `corrected`: operator and corrector, whether or not that pays.
-        `zero_correction`: the corrected path with the correction set to zero. `student`: the distilled one-pass model.
+        `zero_correction`: the corrected path with the correction set to zero. `student`: the distilled model,
+        operator and corrector in one pass, or after the operator a flow of few steps.
         `assembled`: `corrected` if the corrector beat the zero correction on validation, else `operator`.
 
         Raises:
@@ -134,13 +135,18 @@ class Surrogate:
         if mode == "student":
             if self.student is None:
                 raise ArtifactError("this surrogate has no student: the stage `distill` was skipped")
+            if isinstance(self.student, FlowCorrector):
+                return self._corrected(self.student)
             return Forecast(self, self.student.advance, 1)
         if self.corrector is None:
             raise ArtifactError(f"this surrogate has no corrector for '{mode}': train_diffusion was skipped")
         if mode == "zero_correction":
             return Forecast(self, lambda z, c: self.operator.advance(z, c) + 0.0, 1)
-        teacher = Teacher(self.operator, self.corrector)
-        return Forecast(self, lambda z, c: teacher.step(z, c)[:, None], 2)
+        return self._corrected(self.corrector)
+
+    def _corrected(self, corrector: Corrector) -> Forecast:
+        teacher = Teacher(self.operator, corrector)
+        return Forecast(self, lambda z, c: teacher.step(z, c)[:, None], teacher.evaluations)
 
     @torch.no_grad()
     def rollout(self, initial: Tensor, coefficients: Tensor, steps: int, mode: Mode = "assembled") -> Iterator[Tensor]:
@@ -168,11 +174,11 @@ class Surrogate:
         )
 
 
-PARTS: dict[str, type[nn.Module]] = {
-    "codec": Codec,
-    "operator": LatentOperator,
-    "corrector": ResidualCorrector,
-    "student": LatentOperator,
+PARTS: dict[str, tuple[type[nn.Module], ...]] = {
+    "codec": (Codec,),
+    "operator": (LatentOperator,),
+    "corrector": CORRECTORS,
+    "student": (LatentOperator, FlowCorrector),
 }
 
 
@@ -187,7 +193,7 @@ def load_surrogate(
     given = {"codec": codec, "operator": operator, "corrector": corrector, "student": student}
     folders = {part: folder for part, folder in given.items() if folder is not None and not is_skipped(folder)}
     pays = "corrector" in folders and _pays(folders["corrector"])
-    parts = {part: load_model(folder, PARTS[part]) for part, folder in folders.items()}
+    parts = {part: load_model(folder, kind_in(folder, PARTS[part])) for part, folder in folders.items()}
     cast(Codec, parts["codec"]).keep_grid()
     return Surrogate(metadata=metadata, corrector_pays=pays, sources=folders, **cast(Any, parts))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, cast, get_args
+from typing import Any, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ from torch import Tensor
 from ups.data.fields import FieldMetadata
 from ups.data.reference_frame import Observer
 from ups.errors import InputError
+from ups.inference.ensemble import drawing, is_stochastic
 from ups.inference.manifest import read_manifest
 from ups.inference.surrogate import Mode, Surrogate, assemble
 from ups.library.labelled import from_xarray, is_labelled
@@ -28,14 +29,6 @@ from ups.library.state import Array, State
 _MOST_DEVIATIONS = 20.0
 # Coefficients are stored as float32 in some files and as float64 in others.
 _COEFFICIENT_TOLERANCE = 1e-5
-
-
-class StochasticCorrector(Protocol):
-    """A corrector that draws corrections from a distribution instead of computing one."""
-
-    def sample(self, z_hat: Tensor, generator: torch.Generator) -> Tensor:
-        """Draw one correction for each prediction of the operator: (B, N, D) -> (B, N, D)."""
-        ...
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -178,15 +171,13 @@ class Emulator:
             InputError: if the corrector is deterministic, so that all members would be the same, or as `rollout`.
         """
         self._check_steps(steps, dt)
-        corrector = self._stochastic_corrector()
+        self._check_stochastic()
         if isinstance(members, bool) or not isinstance(members, int) or members < 2:
             raise InputError(f"members = {members!r}: an ensemble has at least two.")
         single, coefficients = self._tensors(initial)
         fields = single.repeat(members, *[1] * (single.dim() - 1))
         generator = torch.Generator(device=self.device).manual_seed(seed)
-        drawing = _Drawing(corrector, generator)
-        drawn = replace(self.surrogate, corrector=cast(Any, drawing))
-        frames = drawn.rollout(fields, coefficients.repeat(members, 1), steps, "corrected")
+        frames = drawing(self.surrogate, generator).rollout(fields, coefficients.repeat(members, 1), steps, "corrected")
         shape = (*initial.batch_shape, *single.shape[1:])
         ensemble = replace(
             initial,
@@ -349,31 +340,19 @@ class Emulator:
             raise InputError(f"mode = {mode!r}: this surrogate has {', '.join(self.modes)}.")
         self.surrogate.forecaster(cast(Mode, mode))  # says which stage was skipped
 
-    def _stochastic_corrector(self) -> StochasticCorrector:
-        corrector: Any = self.surrogate.corrector
+    def _check_stochastic(self) -> None:
+        corrector = self.surrogate.corrector
         if corrector is None:
             raise InputError(
                 "This surrogate has no corrector and gives one forecast per state; sample needs a stochastic one. "
                 "Use rollout."
             )
-        if not hasattr(corrector, "sample"):
+        if not is_stochastic(corrector):
             raise InputError(
                 f"This surrogate's corrector ({type(corrector).__name__}) is deterministic: it was trained to one "
                 "target per state, so an ensemble would be the same forecast many times, or noise that no training "
                 "stands behind. Use rollout; for the spread of several trainings, run it on several seeds."
             )
-        return cast(StochasticCorrector, corrector)
-
-
-@dataclass(frozen=True)
-class _Drawing:
-    """A stochastic corrector in the place of a deterministic one: every call draws."""
-
-    corrector: StochasticCorrector
-    generator: torch.Generator
-
-    def __call__(self, z_hat: Tensor, tau: Tensor) -> Tensor:
-        return self.corrector.sample(z_hat, self.generator)
 
 
 def load_folder(

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from ups.parameters.section import Positive, PositiveFloat, Section
+from ups.parameters.section import NonNegative, Positive, PositiveFloat, Section
 
 
 class FiniteVolume(Section):
@@ -29,6 +29,18 @@ class FiniteVolume(Section):
         return self
 
 
+class Ensemble(Section):
+    """Ensembles of a corrector that draws; without one there are none.
+
+    Attributes:
+        members: forecasts of each trajectory.
+        seed: of all draws.
+    """
+
+    members: Annotated[int, Field(ge=2)]
+    seed: NonNegative
+
+
 class Evaluate(Section):
     """Forecasts on the test split, against baselines.
 
@@ -38,6 +50,7 @@ class Evaluate(Section):
         batch_size: trajectories forecast at once; bounds the memory and is the batch that costs are measured at.
         correlation_threshold: smallest correlation with the truth that counts as correlated (`correlation_time`).
         finite_volume: candidates of the classical competitor (Burgers only).
+        ensemble: forecasts by a corrector that draws.
         panel_trajectories: test trajectories drawn in the rollout panel.
     """
 
@@ -46,6 +59,7 @@ class Evaluate(Section):
     batch_size: Positive
     correlation_threshold: Annotated[float, Field(gt=0, lt=1)]
     finite_volume: FiniteVolume
+    ensemble: Ensemble
     panel_trajectories: Positive
 
     @model_validator(mode="after")

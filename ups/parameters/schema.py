@@ -53,4 +53,18 @@ class Parameters(Section):
                 f"train_operator.frames_per_call = {frames}: the corrector refines single steps. Set it to 1, or leave "
                 "the corrector out with train_diffusion.optimization.epochs = 0"
             )
+        self._check_corrector()
         return self
+
+    def _check_corrector(self) -> None:
+        """Refuse a student of another kind of corrector, and a search that cannot pay for its candidates."""
+        corrector, distill = self.train_diffusion, self.distill
+        fitting = "consistency" if corrector.objective.name == "flow" else "merged"
+        trained = corrector.optimization.epochs and distill.optimization.epochs
+        if trained and distill.student.name != fitting:
+            raise ValueError(
+                f"distill.student.name = {distill.student.name!r}: the student of a {corrector.objective.name!r} "
+                f"corrector is {fitting!r}. Change it, or train none with distill.optimization.epochs = 0"
+            )
+        if corrector.optimization.epochs:
+            self.evaluate_ttc.check_budget(corrector.objective.evaluations)

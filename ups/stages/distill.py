@@ -1,22 +1,25 @@
-"""Distil operator and corrector into one network pass.
+"""Distil the corrector: with the operator into one network pass, or a flow into few steps.
 
 dvc repro distill
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ups.data.latents import read_latents
-from ups.models.corrector import ResidualCorrector
+from ups.errors import ParameterError
+from ups.models.flow import FlowCorrector
 from ups.models.operator import LatentOperator
-from ups.models.teacher import Teacher
+from ups.models.teacher import Corrector, Teacher, load_corrector
 from ups.models.weights import is_skipped, load_model, read_config
-from ups.parameters.distill import Distill
+from ups.parameters.distill import ConsistencyStudent, Distill, MergedStudent
 from ups.parameters.section import Section
 from ups.stages.machine import project_machine
 from ups.stages.runner import Inputs, main
 from ups.stages.skipping import skip
 from ups.stages.training import Execution
+from ups.training.consistency import ConsistencyObjective
+from ups.training.residuals import Residuals
 from ups.training.student import StudentObjective
 
 NAME = "distill"
@@ -47,17 +50,30 @@ def run(params: Params, inputs: Inputs, outputs: Path) -> dict[str, Any]:
     machine = project_machine()
     folders = {key: inputs[key].parent for key in ("operator", "corrector")}
     operator = load_model(folders["operator"], LatentOperator).to(machine.device)
-    corrector = load_model(folders["corrector"], ResidualCorrector).to(machine.device)
-    # The student is a network of its own: it starts from the operator's weights and leaves that file alone.
-    student = load_model(folders["operator"], LatentOperator).requires_grad_(True)
+    corrector = load_corrector(folders["corrector"]).to(machine.device)
     train, validation = (read_latents(inputs["latents"], split).to(machine.device) for split in ("train", "validation"))
-    objective = StudentObjective(Teacher(operator, corrector), train, validation, params.distill.num_taus)
+    # The student is a network of its own: it starts from its teacher's weights and leaves that file alone.
+    student: LatentOperator | FlowCorrector
+    objective: StudentObjective | ConsistencyObjective
+    settings = params.distill.student
+    if isinstance(corrector, FlowCorrector):
+        chosen = _fitting(settings, ConsistencyStudent, corrector)
+        arguments = {**read_config(folders["corrector"])["arguments"], "steps": chosen.steps, "solver": "euler"}
+        student = FlowCorrector(**arguments)
+        student.load_state_dict(corrector.state_dict())
+        splits = (Residuals(operator, latents) for latents in (train, validation))
+        objective = ConsistencyObjective(corrector, *splits, chosen.steps)
+    else:
+        arguments = read_config(folders["operator"])["arguments"]
+        student = load_model(folders["operator"], LatentOperator).requires_grad_(True)
+        num_taus = _fitting(settings, MergedStudent, corrector).num_taus
+        objective = StudentObjective(Teacher(operator, corrector), train, validation, num_taus)
     execution = Execution(NAME, params, inputs, outputs, machine)
     trained = execution.train(
         student, objective.loss, objective.validate, len(objective.train), params.distill.optimization
     )
     last = trained.history.rows[-1]
-    metrics = execution.finish(trained, read_config(folders["operator"])["arguments"])
+    metrics = execution.finish(trained, arguments)
     # Errors are compared as RMSE; the history holds mean squares.
     ratio = (last["val_student_error"] / last["val_teacher_error"]) ** 0.5
     return {
@@ -66,6 +82,19 @@ def run(params: Params, inputs: Inputs, outputs: Path) -> dict[str, Any]:
         "keeps_teacher_accuracy": ratio <= MAX_ERROR_RATIO,
         "distance_over_operator_distance": (last["val_loss"] / max(last["val_operator_distance"], 1e-30)) ** 0.5,
     }
+
+
+S = TypeVar("S", MergedStudent, ConsistencyStudent)
+
+
+def _fitting(settings: MergedStudent | ConsistencyStudent, kind: type[S], corrector: Corrector) -> S:
+    """Return the student's settings if they are for this kind of corrector."""
+    if not isinstance(settings, kind):
+        raise ParameterError(
+            f"distill.student.name = {settings.name!r} does not fit the {type(corrector).__name__} that "
+            "train_diffusion wrote. `ups params check` says which of both sections to change."
+        )
+    return settings
 
 
 if __name__ == "__main__":

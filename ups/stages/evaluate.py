@@ -4,8 +4,8 @@
 
 Reads the data set and all trained models (a skipped stage says so in its `config.json`), and for the figures the
 `history.csv` beside the weights, which says nothing that the weights do not depend on. Writes
-`metrics.json`, `per_trajectory.parquet`, `error_vs_time.csv`, `figures/*.png` and the self-contained `surrogate/`, and
-prints the results table.
+`metrics.json` (with `ensemble` where the corrector draws), `per_trajectory.parquet`, `error_vs_time.csv`,
+`figures/*.png` and the self-contained `surrogate/`, and prints the results table.
 """
 
 from __future__ import annotations
@@ -22,10 +22,12 @@ from ups.data.fields import FieldMetadata, Trajectories
 from ups.data.quantities import conserved
 from ups.evaluation import baselines, finite_volume, records
 from ups.evaluation.competition import compete
+from ups.evaluation.ensemble_scores import ensemble_score
 from ups.evaluation.figures.gallery import draw_figures
 from ups.evaluation.protocols import Forecaster, Protocol
 from ups.evaluation.scores import Scores, reconstruction_scores, score
 from ups.evaluation.table import results_table
+from ups.inference.ensemble import EnsembleMean, drawing_forecaster, is_stochastic
 from ups.inference.surrogate import Surrogate, load_surrogate
 from ups.models.fno import FourierOperator
 from ups.models.weights import is_skipped, load_model
@@ -51,6 +53,7 @@ INPUTS = {
 }
 SURROGATE = "assembled"
 REFERENCE = "operator"
+ENSEMBLE = "ensemble"
 
 
 class Params(Section):
@@ -74,6 +77,8 @@ def run(params: Params, inputs: Inputs, outputs: Path) -> dict[str, Any]:
             name = f"finite_volume_{cells}"
             models[name] = finite_volume.forecaster(cells, test.metadata, settings.finite_volume.compile)
     scores = {name: _score(name, forecaster, test, settings, device) for name, forecaster in models.items()}
+    if is_stochastic(getattr(surrogate, "corrector", None)):
+        scores[ENSEMBLE] = _ensemble(surrogate, test, settings, device)
     metrics = _metrics(scores, test, surrogate, inputs["corrector_metrics"], choice, settings.batch_size, device)
     records.write_records(outputs, scores, test)
     candidates = [{**entry, "protocol": choice["protocol"]} for entry in choice.get("candidates", [])]
@@ -100,6 +105,27 @@ def _score(name: str, forecaster: Forecaster, data: Trajectories, settings: Eval
             forecaster,
             data,
             protocol,
+            batch_size=settings.batch_size,
+            horizons=settings.horizons,
+            correlation_threshold=settings.correlation_threshold,
+            num_examples=settings.panel_trajectories,
+            device=device,
+        )
+    return results
+
+
+def _ensemble(surrogate: Surrogate, data: Trajectories, settings: Evaluate, device: str) -> dict[str, Scores]:
+    """Score an ensemble of the forced corrector."""
+    draw = drawing_forecaster(surrogate, settings.ensemble.seed)
+    results: dict[str, Scores] = {}
+    for protocol in settings.protocols:
+        print(f"{NAME}: {settings.ensemble.members} members, {protocol}", file=sys.stderr)
+        results[protocol] = ensemble_score(
+            EnsembleMean(draw, settings.ensemble.members),
+            draw,
+            data,
+            protocol,
+            members=settings.ensemble.members,
             batch_size=settings.batch_size,
             horizons=settings.horizons,
             correlation_threshold=settings.correlation_threshold,

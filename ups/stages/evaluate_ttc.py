@@ -129,7 +129,8 @@ def _modes(
         return SearchForecaster(surrogate, rewards, settings.model_copy(update=changes), seed, choose, data.fields)
 
     base = surrogate.forecaster("corrected")
-    copies = max(1, round(settings.evaluations_per_step / base.evaluations_per_step))
+    per_step = settings.evaluations_per_step(int(base.evaluations_per_step) - 1)
+    copies = max(1, round(per_step / base.evaluations_per_step))
     forecasters: dict[str, Any] = {
         "base": base,
         "search": search(lambda truth: best_scored),

@@ -10,7 +10,9 @@ import torch
 
 from ups.data.latents import read_latents
 from ups.evaluation.significance import paired_test
+from ups.models.codec import Codec
 from ups.models.corrector import ResidualCorrector
+from ups.models.flow import FlowCorrector
 from ups.models.operator import LatentOperator
 from ups.models.weights import load_model
 from ups.parameters.section import Section
@@ -19,13 +21,18 @@ from ups.stages.machine import project_machine
 from ups.stages.runner import Inputs, main
 from ups.stages.skipping import skip
 from ups.stages.training import Execution
-from ups.training.corrector import ResidualObjective, Residuals
+from ups.training.corrector import FlowObjective, ResidualObjective
+from ups.training.machine import Machine
+from ups.training.residuals import Residuals
+from ups.training.tau import follow_losses, forget_losses
 
 NAME = "train_diffusion"
 INPUTS = {
     "latents": "artifacts/encode_latents/latents.h5",
     "operator": "artifacts/train_operator/model.safetensors",
     "operator_config": "artifacts/train_operator/config.json",
+    "codec": "artifacts/train_codec/model.safetensors",
+    "codec_config": "artifacts/train_codec/config.json",
 }
 
 
@@ -50,18 +57,28 @@ def run(params: Params, inputs: Inputs, outputs: Path) -> dict[str, Any]:
         "hidden": settings.hidden,
         "depth": settings.depth,
         "zero_init": settings.zero_init,
+        "skip": settings.skip,
+        "norm": settings.norm,
+        "dropout": settings.dropout,
+        "mixing": settings.mixing,
+        "shape": list(operator.shape),
+        **settings.objective.model_dump(exclude={"name"}),
     }
+    is_flow = settings.objective.name == "flow"
     torch.manual_seed(params.seed)
-    corrector = ResidualCorrector(**arguments).to(machine.device)
+    corrector = (FlowCorrector if is_flow else ResidualCorrector)(**arguments).to(machine.device)
     spread = residuals.residual.square().mean((0, 1)).sqrt().clamp_min(1e-12)
     corrector.set_statistics(
         operator.mean, operator.std, spread if settings.standardize_residual else torch.ones_like(spread)
     )
-    objective = ResidualObjective(residuals, held_out, settings.losses, settings.tau, settings.tau_bins)
+    kind: type[FlowObjective | ResidualObjective] = FlowObjective if is_flow else ResidualObjective
+    objective = kind(residuals, held_out, settings, _codec(settings, inputs, machine))
+    follow_losses(corrector, settings.tau)
     execution = Execution(NAME, params, inputs, outputs, machine)
     trained = execution.train(
         corrector, objective.loss, objective.validate, len(objective.train), settings.optimization
     )
+    forget_losses(trained.model)
     last = trained.history.rows[-1]
     metrics = execution.finish(trained, arguments)
     # The gate asks for more than a mean below the baseline: the gain has to stand out from trajectory to trajectory.
@@ -75,9 +92,17 @@ def run(params: Params, inputs: Inputs, outputs: Path) -> dict[str, Any]:
         **metrics,
         "zero_correction_loss": last["val_zero_correction"],
         "explained_residual": last["val_explained"],
+        **{key: last[key] for key in ("val_flow_loss", "val_flow_loss_shuffled") if key in last},
         "beats_zero_correction": pays,
         "gate": gate,
     }
+
+
+def _codec(settings: TrainDiffusion, inputs: Inputs, machine: Machine) -> Codec | None:
+    """Return the codec, frozen, if a loss decodes."""
+    if not settings.losses.decoded:
+        return None
+    return load_model(inputs["codec"].parent, Codec).keep_grid().to(machine.device)
 
 
 if __name__ == "__main__":

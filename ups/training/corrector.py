@@ -1,124 +1,177 @@
-"""What the corrector is trained on: the residual of the frozen operator's one-step prediction.
+"""How correctors are trained: the two objectives, and the numbers by which both are judged.
 
 Shapes: S samples, N tokens, D latent width.
 """
 
+from functools import partial
+from typing import Any
+
 import torch
 from torch import Tensor
-from torch.distributions import Beta
 
-from ups.data.latents import Latents
+from ups.errors import TrainingError
+from ups.models.codec import Codec
 from ups.models.corrector import ResidualCorrector
-from ups.models.operator import LatentOperator
+from ups.models.flow import FlowCorrector
 from ups.models.teacher import DETERMINISTIC_TAU
-from ups.parameters.train_diffusion import CorrectorLosses, TauSampling
+from ups.parameters.train_diffusion import TrainDiffusion
 from ups.training.loop import Progress
-from ups.training.losses import Term, Terms, mse, relative, spectral
-from ups.training.pairs import Pairs
+from ups.training.losses import Term, Terms, mse, relative, relative_square, spectral
+from ups.training.residuals import Residuals
+from ups.training.tau import TauDraws, weighted_mean
 
 
-def sample_tau(count: int, sampling: TauSampling, generator: torch.Generator) -> Tensor:
-    """Draw diffusion times in (0, 1), shape (count,).
+class CorrectorObjective:
+    """What both objectives share: data, draws of tau, the loss terms on corrected latents, and the gate's numbers.
 
-    `uniform`: U(0, 1). `beta`: Beta(alpha, beta) as the ratio of two gamma variates, X / (X + Y).
-    """
-    device = generator.device
-    if sampling.name == "uniform":
-        return torch.rand(count, generator=generator, device=device)
-    shapes = torch.tensor([sampling.alpha, sampling.beta], device=device).expand(count, 2)
-    # torch.distributions draws from the global stream only; torch._standard_gamma takes a generator.
-    gammas = torch._standard_gamma(shapes.contiguous(), generator=generator)
-    return gammas[:, 0] / gammas.sum(dim=1)
+    All numbers are in units of the corrector's `scale`: the training residual's deviation per channel, in which the
+    zero correction scores MSE(0, residual) of about 1 on the training split.
 
-
-def beta_moments(sampling: TauSampling) -> tuple[float, float]:
-    """Return mean and variance of Beta(alpha, beta)."""
-    law = Beta(torch.tensor(float(sampling.alpha)), torch.tensor(float(sampling.beta)))
-    return float(law.mean), float(law.variance)
-
-
-class Residuals:
-    """All one-step predictions of the frozen operator from true frames, and what they lack.
-
-    Attributes:
-        predicted: z_hat, (S, N, D).
-        residual: z - z_hat, (S, N, D).
-        starts: samples of each trajectory.
-        probe: fixed random choice of samples, for the numbers after each epoch.
-        shape: tokens along each axis of the domain.
+    Args:
+        train, validation: predictions and residuals.
+        settings: of the stage.
+        codec: frozen; only used where `losses.decoded` is positive.
     """
 
-    def __init__(self, operator: LatentOperator, latents: Latents) -> None:
-        pairs = Pairs(latents)
-        self.starts, self.probe, self.shape = pairs.starts, pairs.probe(), operator.shape
-        predicted, residual = [], []
-        with torch.no_grad():
-            for indices in torch.arange(len(pairs), device=latents.tokens.device).split(2048):
-                frames, coefficients = pairs.window(indices, 1)
-                z_hat = operator(frames[:, 0], coefficients)
-                predicted.append(z_hat)
-                residual.append(frames[:, 1] - z_hat)
-        self.predicted, self.residual = torch.cat(predicted), torch.cat(residual)
-
-    def __len__(self) -> int:
-        return len(self.predicted)
-
-
-class ResidualObjective:
-    """Loss and validation of the `residual` objective, in units of the training residual's deviation per channel.
-
-    In these units the zero correction scores MSE(0, residual) of about 1 on the training split. Terms: `mse`;
-    `spectral` and `relative` on the corrected latents.
-    """
-
-    def __init__(
-        self, train: Residuals, validation: Residuals, losses: CorrectorLosses, sampling: TauSampling, tau_bins: int
-    ) -> None:
+    def __init__(self, train: Residuals, validation: Residuals, settings: TrainDiffusion, codec: Codec | None) -> None:
         self.train, self.validation = train, validation
-        self.losses, self.sampling, self.tau_bins = losses, sampling, tau_bins
+        self.losses, self.tau_bins, self.codec = settings.losses, settings.tau_bins, codec
+        self.taus = TauDraws(settings.tau, settings.tau_weight)
 
-    def loss(
-        self, corrector: ResidualCorrector, indices: Tensor, progress: Progress, generator: torch.Generator
+    def terms(
+        self, scale: Tensor, indices: Tensor, correction: Tensor, matched: tuple[Tensor, Tensor], weight: Tensor | None
     ) -> Terms:
+        """Return the loss terms of a batch.
+
+        Args:
+            scale: of the corrector.
+            indices: training samples, (S,).
+            correction: of the samples, to be added to their predictions, (S, N, D).
+            matched: what the network returned and what it should have, (S, N, D) each.
+            weight: what each sample counts, (S,); None counts all alike.
+        """
+        terms = {"mse": Term(weighted_mean(mse, *matched, weight))}
         z_hat, residual = self.train.predicted[indices], self.train.residual[indices]
-        tau = sample_tau(len(indices), self.sampling, generator)
-        scale = corrector.scale
-        correction = corrector(z_hat, tau)
-        terms = {"mse": Term(mse(correction / scale, residual / scale))}
         corrected, target = (z_hat + correction) / scale, (z_hat + residual) / scale
         if self.losses.spectral:
-            terms["spectral"] = Term(spectral(corrected, target, self.train.shape), self.losses.spectral)
+            amplitudes = partial(spectral, shape=self.train.shape)
+            terms["spectral"] = Term(weighted_mean(amplitudes, corrected, target, weight), self.losses.spectral)
         if self.losses.relative:
-            terms["relative"] = Term(relative(corrected, target), self.losses.relative)
+            terms["relative"] = Term(weighted_mean(relative, corrected, target, weight), self.losses.relative)
+        if self.losses.decoded:
+            if self.codec is None:
+                raise TrainingError("train_diffusion.losses.decoded is positive, but there is no codec to decode with")
+            fields = self.codec.decode(z_hat + correction), self.codec.decode(z_hat + residual)
+            terms["decoded"] = Term(weighted_mean(relative_square, *fields, weight), self.losses.decoded)
         return terms
 
-    def validate(self, corrector: ResidualCorrector) -> dict[str, float]:
-        """Return, on train and validation: the MSE alone, the zero correction's, and the explained residual.
+    def deterministic(self, corrector: Any, z_hat: Tensor) -> Tensor:
+        """Return the correction that the surrogate adds, (S, N, D)."""
+        raise NotImplementedError
 
-        `*_explained` = 1 - MSE / MSE(0, residual); below 0 the corrector does harm. `val_loss_tau_*` is the MSE where
-        tau lies in one of `tau_bins` equal bins.
+    def loss_at(self, corrector: Any, data: Residuals, tau: Tensor, shown: Tensor | None = None) -> float:
+        """Return the MSE of what the network returns at times `tau` (S,) of the probe's samples.
+
+        `shown` are the times that the network is told, by default the true ones: other ones tell whether it listens.
+        """
+        raise NotImplementedError
+
+    def validate(self, corrector: Any) -> dict[str, float]:
+        """Return, on train and validation: the MSE of the correction, the zero correction's, the explained residual.
+
+        `*_explained` = 1 - MSE / MSE(0, residual); below 0 the corrector does harm. `val_loss_tau_*` is the loss in the
+        middle of each of `tau_bins` equal bins of tau.
         """
         row: dict[str, float] = {}
         for name, data in (("train", self.train), ("val", self.validation)):
-            error = self._error(corrector, data, DETERMINISTIC_TAU)
+            error = self._error(corrector, data)
             zero = float((data.residual[data.probe] / corrector.scale).square().mean())
             row |= {f"{name}_loss": error, f"{name}_zero_correction": zero, f"{name}_explained": 1 - error / zero}
         for index in range(self.tau_bins):
-            row[f"val_loss_tau_{index}"] = self._error(corrector, self.validation, (index + 0.5) / self.tau_bins)
+            tau = torch.full(
+                (len(self.validation.probe),), (index + 0.5) / self.tau_bins, device=corrector.scale.device
+            )
+            row[f"val_loss_tau_{index}"] = self.loss_at(corrector, self.validation, tau)
         return row
 
-    def by_trajectory(self, corrector: ResidualCorrector) -> tuple[Tensor, Tensor]:
+    def by_trajectory(self, corrector: Any) -> tuple[Tensor, Tensor]:
         """Return MSE and MSE of the zero correction of each validation trajectory, each (B,)."""
         z_hat, residual = self.validation.predicted, self.validation.residual
-        tau = torch.full((len(z_hat),), DETERMINISTIC_TAU, device=z_hat.device)
-        error = ((corrector(z_hat, tau) - residual) / corrector.scale).square().mean((1, 2))
+        error = ((self.deterministic(corrector, z_hat) - residual) / corrector.scale).square().mean((1, 2))
         zero = (residual / corrector.scale).square().mean((1, 2))
         return error.unflatten(0, (-1, self.validation.starts)).mean(1), zero.unflatten(
             0, (-1, self.validation.starts)
         ).mean(1)
 
-    @staticmethod
-    def _error(corrector: ResidualCorrector, data: Residuals, tau: float) -> float:
+    def _error(self, corrector: Any, data: Residuals) -> float:
         z_hat, residual = data.predicted[data.probe], data.residual[data.probe]
-        correction = corrector(z_hat, torch.full((len(z_hat),), tau, device=z_hat.device))
-        return float(mse(correction / corrector.scale, residual / corrector.scale))
+        return float(mse(self.deterministic(corrector, z_hat) / corrector.scale, residual / corrector.scale))
+
+
+class ResidualObjective(CorrectorObjective):
+    """Loss and validation of the `residual` objective: drift(z_hat, tau) ~ z - z_hat at any tau."""
+
+    def loss(
+        self, corrector: ResidualCorrector, indices: Tensor, progress: Progress, generator: torch.Generator
+    ) -> Terms:
+        z_hat, residual = self.train.predicted[indices], self.train.residual[indices]
+        tau, weight = self.taus.draw(corrector, len(indices), generator)
+        scale = corrector.scale
+        correction = corrector(z_hat, tau)
+        matched = (correction / scale, residual / scale)
+        self.taus.update(corrector, tau, *matched)
+        return self.terms(scale, indices, correction, matched, weight)
+
+    def deterministic(self, corrector: ResidualCorrector, z_hat: Tensor) -> Tensor:
+        return corrector(z_hat, torch.full((len(z_hat),), DETERMINISTIC_TAU, device=z_hat.device))
+
+    def loss_at(self, corrector: ResidualCorrector, data: Residuals, tau: Tensor, shown: Tensor | None = None) -> float:
+        correction = corrector(data.predicted[data.probe], tau if shown is None else shown)
+        return float(mse(correction / corrector.scale, data.residual[data.probe] / corrector.scale))
+
+
+class FlowObjective(CorrectorObjective):
+    """Loss and validation of the `flow` objective: conditional flow matching on straight paths.
+
+    x(tau) = (1 - tau) noise eps + tau r, r the residual in units of `scale`; v(x(tau), z_hat, tau) ~ r - noise eps.
+    The other loss terms look at the end of the path that v points to from where it is, x + (1 - tau) v.
+    """
+
+    def loss(self, corrector: FlowCorrector, indices: Tensor, progress: Progress, generator: torch.Generator) -> Terms:
+        z_hat, residual = self.train.predicted[indices], self.train.residual[indices] / corrector.scale
+        tau, weight = self.taus.draw(corrector, len(indices), generator)
+        x, target = self.path(corrector.noise * corrector.draw(z_hat, generator), residual, tau)
+        velocity = corrector(x, z_hat, tau)
+        self.taus.update(corrector, tau, velocity, target)
+        end = x + (1 - tau[:, None, None]) * velocity
+        return self.terms(corrector.scale, indices, corrector.scale * end, (velocity, target), weight)
+
+    @staticmethod
+    def path(start: Tensor, end: Tensor, tau: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the points at times `tau` (S,) of the straight paths from `start` to `end`, and their velocities."""
+        level = tau[:, None, None]
+        return (1 - level) * start + level * end, end - start
+
+    def deterministic(self, corrector: FlowCorrector, z_hat: Tensor) -> Tensor:
+        return corrector.deterministic(z_hat)
+
+    def loss_at(self, corrector: FlowCorrector, data: Residuals, tau: Tensor, shown: Tensor | None = None) -> float:
+        z_hat, residual = data.predicted[data.probe], data.residual[data.probe] / corrector.scale
+        # The same noise at every call: differences between times are theirs.
+        eps = corrector.draw(z_hat, torch.Generator(device=z_hat.device).manual_seed(0))
+        x, target = self.path(corrector.noise * eps, residual, tau)
+        return float(mse(corrector(x, z_hat, tau if shown is None else shown), target))
+
+    def validate(self, corrector: FlowCorrector) -> dict[str, float]:
+        """Return also the flow's own loss over uniform tau, and with the times that the network is told shuffled.
+
+        `train_loss` and `val_loss` are those of the deterministic correction, to be compared with other objectives.
+        """
+        row = super().validate(corrector)
+        count = len(self.validation.probe)
+        generator = torch.Generator().manual_seed(0)
+        tau = torch.rand(count, generator=generator).to(corrector.scale.device)
+        shuffled = tau[torch.randperm(count, generator=generator).to(tau.device)]
+        row["val_flow_loss"] = self.loss_at(corrector, self.validation, tau)
+        row["val_flow_loss_shuffled"] = self.loss_at(corrector, self.validation, tau, shown=shuffled)
+        return row
