@@ -14,7 +14,7 @@ from ups.training.residuals import Residuals
 
 def network(depth=3, **options) -> ResidualCorrector:
     torch.manual_seed(0)
-    return ResidualCorrector(16, 96, depth, zero_init=False, **options)
+    return ResidualCorrector(16, 96, depth, zero_init=False, shape=(8,), **options)
 
 
 def run(model, tokens=8):
@@ -71,7 +71,7 @@ def test_norm_bounds_hidden_values_and_dropout_acts_in_training_only():
     assert torch.equal(run(model), run(network()))
 
 
-def reach(model, tokens=9) -> list[int]:
+def reach(model, tokens=8) -> list[int]:
     """Return the tokens that see a change of token 4."""
     z, tau = torch.randn(1, tokens, 16), torch.full((1,), 0.5)
     changed = z.clone()
@@ -96,7 +96,7 @@ def test_what_neighbours_tell_is_only_learnt_with_mixing(tmp_path):
     for mixing in (1, 3):
         objective = ResidualObjective(*data, settings(mixing=mixing), None)
         torch.manual_seed(0)
-        corrector = ResidualCorrector(DIM, 32, 3, zero_init=True, mixing=mixing)
+        corrector = ResidualCorrector(DIM, 32, 3, zero_init=True, mixing=mixing, shape=data[0].shape)
         row = fit(corrector, objective, tmp_path, f"mixing{mixing}", updates=150, rate=5e-3).history.rows[-1]
         explained[mixing] = row["val_explained"]
     assert explained[1] < 0.1
