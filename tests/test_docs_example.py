@@ -67,7 +67,7 @@ print(json.dumps({
 def project(tmp_path_factory):
     folder = standin.copy_repository(tmp_path_factory.mktemp("example"))
     changes = re.findall(r"^```diff\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
-    assert len(changes) == 4
+    assert len(changes) == 3
     for change in changes:
         applied = subprocess.run(
             ["git", "apply", "--recount", "-C1", "-"],
@@ -94,9 +94,10 @@ def test_the_project_takes_the_example_for_its_own(project):
     for arguments in (["deps"], ["params", "check", VARIANTS[1]]):
         result = standin.ups(project, *arguments)
         assert (result.returncode, result.stderr) == (0, "")
-    assert standin.ups(project, "params", "diff", *VARIANTS).stdout == "train_diffusion.neighbours: 0 -> 1\n"
+    shown = standin.ups(project, "params", "diff", *VARIANTS).stdout
+    assert shown.splitlines()[0] == "train_diffusion.objective.neighbours: 0 -> 1"
     said = next(line for line in PAGE.splitlines() if line.startswith("ups params diff"))
-    assert said.endswith("# train_diffusion.neighbours: 0 -> 1")
+    assert said.endswith("# train_diffusion.objective.neighbours: 0 -> 1")
 
 
 def test_the_plan_shares_what_the_page_says(project):
