@@ -14,7 +14,7 @@ from ups.errors import ArtifactError, ParameterError
 from ups.evaluation.ensemble_scores import ensemble_score
 from ups.evaluation.records import nested_metrics
 from ups.inference.ensemble import EnsembleMean, drawing_forecaster
-from ups.inference.rewards import conservation
+from ups.inference.rewards import Conservation
 from ups.inference.search import BeamSearch, best_scored
 from ups.inference.surrogate import load_bundle
 from ups.models.flow import FlowCorrector
@@ -88,7 +88,7 @@ def test_candidates_of_the_search_differ_by_the_flows_noise(surrogate):
         seen.append(candidates)
         return best_scored(candidates, scores, step)
 
-    search = BeamSearch(surrogate, conservation, settings(horizon=1), seed=3)
+    search = BeamSearch(surrogate, Conservation(surrogate.metadata), settings(horizon=1), seed=3)
     search.rollout(U, C, 2, watch)
     frames = seen[0].frames[:, 0]
     base = surrogate.forecaster("corrected")(U[:, None], 1, C)[:, 0]
@@ -96,7 +96,7 @@ def test_candidates_of_the_search_differ_by_the_flows_noise(surrogate):
     spread = (frames[:, 1:] - frames[:, :1]).abs().amax((2, 3))
     assert (spread > 1e-3).all()
     assert (frames[:, 1] - frames[:, 2]).abs().max() > 1e-3
-    silent = BeamSearch(_without_noise(surrogate), conservation, settings(horizon=1), seed=3)
+    silent = BeamSearch(_without_noise(surrogate), Conservation(surrogate.metadata), settings(horizon=1), seed=3)
     silent.rollout(U, C, 1, watch)
     torch.testing.assert_close(seen[-1].frames[:, 0], base[:, None].expand_as(frames))
 
@@ -114,12 +114,12 @@ def test_the_search_counts_every_evaluation_of_the_flow_and_keeps_to_its_budget(
     monkeypatch.setattr(FlowCorrector, "forward", _counting(FlowCorrector.forward, calls))
     monkeypatch.setattr(type(surrogate.operator), "forward", _counting(type(surrogate.operator).forward, calls))
     chosen = settings()
-    result = BeamSearch(surrogate, conservation, chosen, seed=2).rollout(U, C, 2, best_scored)
+    result = BeamSearch(surrogate, Conservation(surrogate.metadata), chosen, seed=2).rollout(U, C, 2, best_scored)
     assert int(result.evaluations.sum()) == sum(calls)
     # Three states of the beam, each an operator pass and four corrections of four evaluations.
     assert result.evaluations.tolist() == [2 * chosen.evaluations_per_step(4)] * 3 == [2 * 51] * 3
     with pytest.raises(ParameterError, match="costs 51 network evaluations, more than max_evaluations = 50"):
-        BeamSearch(surrogate, conservation, settings(max_evaluations=50), seed=2)
+        BeamSearch(surrogate, Conservation(surrogate.metadata), settings(max_evaluations=50), seed=2)
 
 
 def _counting(forward, calls):
