@@ -59,7 +59,8 @@ def generator(seed: int = 0) -> torch.Generator:
 def test_moments_of_the_laws(content, mean, variance):
     assert tau_moments(law(content)) == (pytest.approx(mean, abs=1e-6), pytest.approx(variance, abs=1e-6))
     tau = sample_tau(COUNT, law(content), generator())
-    assert tau.min() >= 0 and tau.max() <= 1
+    assert tau.min() >= 0
+    assert tau.max() <= 1
     # Four standard errors of independent draws: the mean's is at most .3 / 200, the variance's about .0005.
     assert float(tau.mean()) == pytest.approx(mean, abs=0.006)
     assert float(tau.var()) == pytest.approx(variance, abs=0.002)

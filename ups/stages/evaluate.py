@@ -4,8 +4,8 @@
 
 Reads the data set and all trained models (a skipped stage says so in its `config.json`), and for the figures the
 `history.csv` beside the weights, which says nothing that the weights do not depend on. Writes
-`metrics.json` (with `ensemble` where the corrector draws), `per_trajectory.parquet`, `error_vs_time.csv`, `figures/*.png` and the self-contained `surrogate/`, and
-prints the results table.
+`metrics.json` (with the model `ensemble` where the corrector draws), `per_trajectory.parquet`, `error_vs_time.csv`,
+`figures/*.png` and the self-contained `surrogate/`, and prints the results table.
 """
 
 from __future__ import annotations
