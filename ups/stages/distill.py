@@ -61,8 +61,8 @@ def run(params: Params, inputs: Inputs, outputs: Path) -> dict[str, Any]:
         arguments = {**read_config(folders["corrector"])["arguments"], "steps": chosen.steps, "solver": "euler"}
         student = FlowCorrector(**arguments)
         student.load_state_dict(corrector.state_dict())
-        residuals, held_out = (Residuals(operator, latents) for latents in (train, validation))
-        objective = ConsistencyObjective(corrector, residuals, held_out, chosen.steps)
+        known, held_out = (Residuals(operator, latents) for latents in (train, validation))
+        objective = ConsistencyObjective(corrector, known, held_out, chosen.steps)
     else:
         arguments = read_config(folders["operator"])["arguments"]
         student = load_model(folders["operator"], LatentOperator).requires_grad_(True)

@@ -18,7 +18,8 @@ from typing import Any
 import pandas as pd
 
 from ups.data.dataset import read_split
-from ups.data.fields import Trajectories
+from ups.data.fields import FieldMetadata, Trajectories
+from ups.data.quantities import conserved
 from ups.evaluation import baselines, finite_volume, records
 from ups.evaluation.competition import compete
 from ups.evaluation.ensemble_scores import ensemble_score
@@ -93,7 +94,7 @@ def _untrained(data: Trajectories) -> dict[str, Forecaster]:
         "persistence_last": baselines.persistence_last,
         "spatial_mean": baselines.spatial_mean,
     }
-    return simple | ({"exact_shift": baselines.exact_shift(data.metadata)} if baselines.shifts(data.metadata) else {})
+    return simple | baselines.exact_forecasters(data.metadata)
 
 
 def _score(name: str, forecaster: Forecaster, data: Trajectories, settings: Evaluate, device: str) -> dict[str, Scores]:
@@ -152,10 +153,25 @@ def _metrics(
     metrics["trajectories"] = len(test)
     if choice:
         metrics["finite_volume_choice"] = choice
+    metrics["not_applicable"] = _not_applicable(test.metadata)
     by_regime = records.metrics_by_regime(scores, test)
     if by_regime:
         metrics["regimes"] = by_regime
     return metrics
+
+
+def _not_applicable(metadata: FieldMetadata) -> dict[str, str]:
+    """Return what this table does not have for this equation, and why."""
+    equation, missing = metadata.equation, {}
+    if not finite_volume.applicable(metadata):
+        missing["finite_volume"] = (
+            f"there is no classical solver to compete with for '{equation}', only for 1-D Burgers"
+        )
+    if not baselines.exact_forecasters(metadata):
+        missing["exact"] = f"'{equation}' has no exact solution from a frame on the grid"
+    if not conserved(metadata):
+        missing["conserved_error"] = f"'{equation}' conserves nothing"
+    return missing
 
 
 def _rolling(settings: Evaluate) -> Protocol:
