@@ -86,13 +86,30 @@ def _forget(folder, section, key):
 def other_value(params, key):
     """Return another valid value of a parameter, or None if the draw knows none."""
     value = flatten(params)[key]
-    words = ["none", "cosine", "uniform", "stratified", "linear", "finite_volume", "cpu", "bf16", "elsewhere"]
+    words = [
+        "none",
+        "cosine",
+        "uniform",
+        "stratified",
+        "linear",
+        "finite_volume",
+        "cpu",
+        "bf16",
+        "elsewhere",
+        "comoving",
+        "muon",
+    ]
     candidates = {
         bool: lambda: [not value],
         int: lambda: [value + 1, value * 2, max(value // 2, 1)],
         float: lambda: [value * 1.5, value / 2, value + 0.01],
         str: lambda: [word for word in words if word != value],
-        list: lambda: [value[:-1], [*value, value[-1]], [each + 1 for each in value if isinstance(each, int)]],
+        list: lambda: [
+            value[:-1],
+            [*value, *value[-1:]],
+            [each + 1 for each in value if isinstance(each, int)],
+            ["shift"],
+        ],
         type(None): lambda: [1, 64, 0.5],
     }.get(type(value), list)()
     for candidate in candidates:
@@ -221,7 +238,8 @@ def test_files_below_a_declared_change_may_differ_and_those_above_may_not(pair):
     relock(pair[1], other_weights)
     (found,) = check(pair)
     assert (found.kind, found.name) == ("data", "artifacts/train_codec/config.json")
-    assert found.stages == ("encode_latents", "train_operator", "train_baseline", "evaluate", "evaluate_ttc")
+    readers = ("encode_latents", "train_operator", "train_diffusion", "train_baseline", "evaluate", "evaluate_ttc")
+    assert found.stages == readers
 
 
 def test_an_external_file_of_the_same_name_and_other_content_is_named(pair):

@@ -120,7 +120,9 @@ def test_a_full_disk_under_workspaces_logs_and_results(project, kilobytes):
     """
     result = in_private(project, script, "sweep", "v0", "--no-publish")
     assert result.returncode == 0, result
-    assert re.search("No space left on device|unable to write file", result.stderr)  # the latter are git's words
+    assert re.search(
+        "No space left on device|unable to write file|Out of diskspace", result.stderr
+    )  # the latter are git's words
     first = [line.split()[0] for line in (project / "first").read_text().splitlines()]
     everything = shapes.executed(project)
     assert everything[: len(first)] == first == SIX[: len(first)]

@@ -118,7 +118,7 @@ def test_unknown_name(tmp_path):
 
 
 def test_catalogue_is_consistent(tmp_path, monkeypatch):
-    assert len(CATALOGUE) == 12 + 8 + 5
+    assert len(CATALOGUE) == 12 + 8 + 5 + 16
     assert len({f.md5 for f in CATALOGUE.values()} | SUPERSEDED) == len(CATALOGUE) + len(SUPERSEDED)
     assert len({f.url for f in CATALOGUE.values()}) == len(CATALOGUE)
     assert CATALOGUE["1D_Burgers_Sols_Nu0.001.hdf5"].md5 == "44cb784d5a07aa2b1c864cabdcf625f9"

@@ -110,7 +110,7 @@ def place_of_a_training_value() -> int:
 TABLE = {
     "unrelated file": [],
     "machine": [],
-    "direct module": ["prepare_data"],
+    "direct module": None,
     "indirect module": None,
     "parameter of an early stage": ["prepare_data"],
     "parameter of a late stage": ["train_codec", "encode_latents"],

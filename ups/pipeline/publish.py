@@ -33,10 +33,11 @@ def publish() -> tracking.Link:
 
     from ups.pipeline import collect
 
-    run = collect.collect(stages, collect.working_tree())
+    origin = collect.working_tree()
+    run = collect.collect(stages, origin)
     link = tracking.log(run, tracking.store())
     _register(link, Path(), run.experiment)
-    _remember(link, fingerprint)
+    _remember(link, fingerprint, origin.variant)
     return link
 
 
@@ -60,9 +61,9 @@ def publish_results(folder: Path, live: tracking.LiveRun | None = None) -> track
         run = collect.collect(stages, collect.of_results(folder, result))
         link = live.finish(run) if live else tracking.log(run, tracking.store())
         _register(link, folder, run.experiment)
-        _remember(link, result.key)
-    if link.was_there:
+    if _published_as(link, result.key) != result.variant:
         _name_after(link, result)
+        _remember(link, result.key, result.variant)
     return link
 
 
@@ -70,7 +71,7 @@ def _name_after(link: tracking.Link, result: Result) -> None:
     """Call a run by the variant's name if it goes by `base`: who compares variants looks for theirs."""
     from ups.pipeline import collect
 
-    if result.variant != "base":
+    if link.was_there and result.variant != "base":
         name = collect.run_name(result.variant, result.seed, result.preset)
         tracking.rename(link, name, {"variant": "base"}, {"variant": result.variant, "also": "base"})
 
@@ -114,9 +115,16 @@ def _read() -> dict[str, dict[str, dict[str, str]]]:
     return content if isinstance(content, dict) else {}
 
 
-def _remember(link: tracking.Link, fingerprint: str) -> None:
+def _published_as(link: tracking.Link, fingerprint: str) -> str | None:
+    """Return the variant that a run was last published for, according to our own record."""
+    known = _read().get(link.store, {}).get(fingerprint, {})
+    return known.get("variant") if known.get("run_id") == link.run_id else None
+
+
+def _remember(link: tracking.Link, fingerprint: str, variant: str) -> None:
     content = _read()
-    content.setdefault(link.store, {})[fingerprint] = {"run_id": link.run_id, "experiment_id": link.experiment_id}
+    record = {"run_id": link.run_id, "experiment_id": link.experiment_id, "variant": variant}
+    content.setdefault(link.store, {})[fingerprint] = record
     RECORD.parent.mkdir(exist_ok=True)
     fresh = RECORD.with_name(f".{RECORD.name}.{os.getpid()}.tmp")
     fresh.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
