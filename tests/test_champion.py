@@ -1,5 +1,8 @@
 """Surrogates in MLflow's registry, and the alias `champion` that moves by a verdict alone."""
 
+import os
+import sqlite3
+
 import numpy as np
 import pytest
 from recorded_runs import make_run
@@ -73,3 +76,19 @@ def test_a_surrogate_is_registered_once_and_loads_by_its_alias(project, tmp_path
     loaded, original = ups.load("models:/burgers1d@champion"), ups.load(bundle)
     state = original.state(np.sin(2 * np.pi * original.x), viscosity=0.01)
     np.testing.assert_array_equal(loaded.step(loaded.state(state.u, viscosity=0.01)).u, original.step(state).u)
+
+
+def test_a_store_that_a_server_opened_first_takes_surrogates_too(project, tmp_path):
+    """Its default experiment keeps files where only the server writes; the model belongs to the run's experiment."""
+    mlflow = pytest.importorskip("mlflow")
+    client = mlflow.MlflowClient(tracking_uri=tracking.store())
+    client.search_experiments()  # makes the database
+    with sqlite3.connect(tmp_path / "mlflow.db") as database:
+        database.execute("update experiments set artifact_location = 'mlflow-artifacts:/0' where experiment_id = 0")
+    link = tracking.log(tracking.Run("burgers1d", "r", "f" * 32, 1e9, 1e9))
+    bundle = tmp_path / ".ups/results/golden-0/artifacts/evaluate/surrogate"
+    tracking.set_champion(tracking.register(link.run_id, bundle, "burgers1d"), "test")
+    assert [model.experiment_id for model in client.search_logged_models([link.experiment_id])] == [link.experiment_id]
+    assert client.search_logged_models(["0"]) == []
+    assert "MLFLOW_EXPERIMENT_ID" not in os.environ
+    ups.load("models:/burgers1d@champion")

@@ -56,7 +56,7 @@ def register(run_id: str, bundle: Path, name: str, address: str | None = None) -
         for version in client.search_model_versions(f"run_id = '{run_id}'"):
             if version.name == name:
                 return Registered(name, str(version.version), run_id)
-        with _default_store(address):
+        with _default_store(address, client.get_run(run_id).info.experiment_id):
             import mlflow
 
             signature = mlflow.models.ModelSignature.from_dict(arguments.pop("signature"))
@@ -74,15 +74,19 @@ def register(run_id: str, bundle: Path, name: str, address: str | None = None) -
 
 
 @contextlib.contextmanager
-def _default_store(address: str) -> Iterator[None]:
+def _default_store(address: str, experiment_id: str = "0") -> Iterator[None]:
     """Make a store the one that mlflow uses where it takes no address, and be quiet; both end with the block.
 
-    mlflow keeps its default in the environment too, where processes started later would find it.
+    mlflow keeps its default in the environment too, where processes started later would find it. A model that is logged
+    for a run goes into the default experiment unless another one is named: experiment 0 may belong to a server and
+    keep its files where only that server can write.
     """
     import mlflow
 
-    names = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
+    names = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME")
     before = {name: os.environ.get(name) for name in names}
+    os.environ.pop("MLFLOW_EXPERIMENT_NAME", None)
+    os.environ["MLFLOW_EXPERIMENT_ID"] = experiment_id
     mlflow.set_tracking_uri(address)
     mlflow.set_registry_uri(registry(address))
     logger = logging.getLogger("mlflow")
