@@ -149,7 +149,8 @@ def epochs_done(folder: Path) -> int:
 def stopped_in_the_middle(folder: Path, weights: Path, how: signal.Signals, target: int) -> tuple[int, str]:
     """Send a signal once `target` epochs are done; again from the start if a loaded machine let the training end."""
     for _ in range(5):
-        process = train_codec(folder)
+        # A shell that runs the tests in the background has its children ignore Ctrl-C.
+        process = train_codec(folder, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
         while epochs_done(folder) < target and process.poll() is None:
             time.sleep(0.01)
         process.send_signal(how)

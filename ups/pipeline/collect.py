@@ -69,7 +69,9 @@ def working_tree() -> Origin:
 def of_results(folder: Path, result: Result) -> Origin:
     """Return where and what the results of a sweep are."""
     commit = _git("merge-base", result.snapshot, "HEAD")
-    dirty = _git("rev-parse", f"{result.snapshot}^") != commit  # between them lies the snapshot of the working tree
+    # Between them lies the snapshot of the working tree; dvc.lock is what runs write, not what they are made from.
+    paths = ("--", ":/", ":(exclude,top)dvc.lock")
+    dirty = bool(_git("diff", "--name-only", commit, f"{result.snapshot}^", *paths))
     return Origin(folder, result.variant, result.preset, result.varies, commit, result.snapshot, dirty, result.sweep)
 
 

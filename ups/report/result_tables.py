@@ -58,7 +58,7 @@ class Table:
     Attributes:
         name, title: of the file and of the section.
         command: repeats the runs.
-        commits: snapshots of code and parameters that the runs were made from.
+        commits: that the runs were made from, "with changes" where the working tree differed.
         preset, task, seeds: what was run.
         trajectories: of the test split.
         machine: devices of the runs, as their stages noted them.
@@ -103,7 +103,7 @@ def make(name: str, title: str, chosen: Chosen, note: str = "", with_claims: boo
         name,
         title,
         chosen.command,
-        tuple(dict.fromkeys(run.snapshot[:12] for run in chosen.runs if run.snapshot)),
+        tuple(dict.fromkeys(commit for run in chosen.runs if (commit := _commit(run)))),
         chosen.preset,
         chosen.task or "burgers1d",
         tuple(dict.fromkeys(run.seed for run in chosen.runs)),
@@ -181,6 +181,15 @@ def _metrics(run: Run) -> dict[str, Any]:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
         raise ArtifactError(f"{path} cannot be read ({error}). Run `ups sweep` again.") from None
+
+
+def _commit(run: Run) -> str:
+    from ups.pipeline import collect, results
+
+    if not run.snapshot:
+        return ""
+    origin = collect.of_results(run.folder, results.read(run.folder))
+    return (origin.commit or "")[:12] + (" with changes" if origin.dirty else "")
 
 
 def _machine(run: Run) -> str:
