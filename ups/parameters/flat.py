@@ -1,6 +1,6 @@
 """Nested parameters as dotted keys: the form in which they are compared, logged and named in messages."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 MISSING = "(not set)"
@@ -16,6 +16,17 @@ def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[name] = value
     return flat
+
+
+def put(nested: MutableMapping[str, Any], key: str, value: Any) -> None:
+    """Set the value at a dotted key, sections that are not there included; `MISSING` removes the key."""
+    *parents, name = key.split(".")
+    for parent in parents:
+        nested = nested.setdefault(parent, {})
+    if value == MISSING:
+        del nested[name]
+    else:
+        nested[name] = value
 
 
 def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 
 from ups.errors import ParameterError
 from ups.parameters.files import BASE, check_keys, nearest, read_yaml, sections_under, validate_section
-from ups.parameters.flat import covered, flatten
+from ups.parameters.flat import covered, flatten, put
 from ups.parameters.schema import Parameters
 
 DEFAULT_PRESET = "default"
@@ -190,11 +190,7 @@ def _capped(layers: list[Layer], bounds: Mapping[str, Any]) -> dict[str, Any]:
             continue  # of another kind of model than this variant's
         value = values[key]
         if value is None or (isinstance(value, int | float) and value > bound):
-            *sections, last = key.split(".")
-            inner = found
-            for section in sections:
-                inner = inner.setdefault(section, {})
-            inner[last] = bound
+            put(found, key, bound)
     return found
 
 

@@ -11,14 +11,14 @@ import io
 import os
 import re
 import shlex
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ups.errors import ParameterError
 from ups.parameters.files import BASE, read_yaml
-from ups.parameters.flat import MISSING, differences
+from ups.parameters.flat import differences, put
 from ups.parameters.overlay import DEFAULT_PRESET, complete, resolve
 
 ORIGINAL = Path(".ups/base.yaml")
@@ -105,7 +105,7 @@ def content(selection: Selection, original: Mapping[str, Any] | None = None) -> 
     resolved = resolve(original, selection.task, selection.variant, selection.preset, selection.seed)
     merged = copy.deepcopy(dict(original))
     for key, (_, after) in differences(complete(original), resolved).items():
-        _put(merged, key, after)
+        put(merged, key, after)
     return merged
 
 
@@ -166,22 +166,10 @@ def _edit(text: str, changes: Mapping[str, Any]) -> str:
         if isinstance(value, list):
             value = CommentedSeq(value)
             value.fa.set_flow_style()
-        _put(document, key, value)
+        put(document, key, value)
     buffer = io.StringIO()
     editor.dump(document, buffer)
     return buffer.getvalue()
-
-
-def _put(document: MutableMapping[str, Any], key: str, value: Any) -> None:
-    """Set the value at a dotted key, or remove it where it is `MISSING`."""
-    *parents, name = key.split(".")
-    section = document
-    for parent in parents:
-        section = section.setdefault(parent, {})
-    if value == MISSING:
-        del section[name]
-    else:
-        section[name] = value
 
 
 def _text(path: Path) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 
 from ups.errors import ArtifactError, ParameterError
 from ups.parameters.files import BASE, read_yaml
-from ups.parameters.flat import flatten
+from ups.parameters.flat import flatten, put
 from ups.parameters.overlay import complete
 from ups.parameters.selection import DEFAULT_PRESET
 from ups.pipeline.jobs import job_suffix
@@ -109,20 +109,13 @@ def _params(folder: Path, stages: Mapping[str, Any]) -> dict[str, Any]:
                     f"{folder}: the stages {other} and {name} were run with different values of '{key}' ({before!r} "
                     f"and {value!r}), so its results are not those of one run. Run the pipeline there again."
                 )
-            _set(raw, key, value)
+            put(raw, key, value)
     try:
         return complete(raw)
     except ParameterError:
         # Made by code that had other parameters: it is compared by what it says, and a parameter that only one of two
         # runs has is a difference between them.
         return raw
-
-
-def _set(nested: dict[str, Any], key: str, value: Any) -> None:
-    *parents, name = key.split(".")
-    for parent in parents:
-        nested = nested.setdefault(parent, {})
-    nested[name] = value
 
 
 def _stage(folder: Path, name: str, locked: Mapping[str, Any]) -> StageRecord:
