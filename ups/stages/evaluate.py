@@ -105,11 +105,7 @@ def _score(name: str, forecaster: Forecaster, data: Trajectories, settings: Eval
             forecaster,
             data,
             protocol,
-            batch_size=settings.batch_size,
-            horizons=settings.horizons,
-            correlation_threshold=settings.correlation_threshold,
-            num_examples=settings.panel_trajectories,
-            device=device,
+            **_how(settings, device),
         )
     return results
 
@@ -126,13 +122,20 @@ def _ensemble(surrogate: Surrogate, data: Trajectories, settings: Evaluate, devi
             data,
             protocol,
             members=settings.ensemble.members,
-            batch_size=settings.batch_size,
-            horizons=settings.horizons,
-            correlation_threshold=settings.correlation_threshold,
-            num_examples=settings.panel_trajectories,
-            device=device,
+            **_how(settings, device),
         )
     return results
+
+
+def _how(settings: Evaluate, device: str) -> dict[str, Any]:
+    """Return how every forecaster is scored."""
+    return {
+        "batch_size": settings.batch_size,
+        "horizons": settings.horizons,
+        "correlation_threshold": settings.correlation_threshold,
+        "num_examples": settings.panel_trajectories,
+        "device": device,
+    }
 
 
 def _metrics(
