@@ -14,6 +14,7 @@ from typing import Any
 
 from ups.errors import ArtifactError, ParameterError
 from ups.pipeline import atomic
+from ups.report.material import Material
 from ups.report.runs import Chosen, Run
 
 FOLDER = Path("docs/results")
@@ -92,7 +93,8 @@ def make(name: str, title: str, chosen: Chosen, note: str = "", with_claims: boo
     if chosen.missing:
         lacking = ", ".join(f"{variant} with seed {seed}" for variant, seed in chosen.missing)
         raise ArtifactError(f"A table needs every seed of every variant; there are no results of {lacking}.")
-    metrics = {run: _metrics(run) for run in chosen.runs}
+    material = Material(chosen)
+    metrics = {run: _metrics(material, run) for run in chosen.runs}
     first = chosen.of(chosen.variants[0])
     rows = [row for variant in chosen.variants for row in _rows(variant, chosen.of(variant), metrics)]
     shared = [model for model in metrics[first[0]] if model in SHARED or model.startswith("finite_volume_")]
@@ -108,7 +110,7 @@ def make(name: str, title: str, chosen: Chosen, note: str = "", with_claims: boo
         chosen.task or "burgers1d",
         tuple(dict.fromkeys(run.seed for run in chosen.runs)),
         int(metrics[first[0]]["trajectories"]),
-        tuple(dict.fromkeys(_machine(run) for run in chosen.runs)),
+        tuple(dict.fromkeys(_machine(material, run) for run in chosen.runs)),
         tuple(rows),
         _verdicts(chosen, [protocol for protocol in PROTOCOLS[1:] if protocol in metrics[first[0]]["assembled"]]),
         _claims(chosen) if with_claims else (),
@@ -175,12 +177,11 @@ def _row(variant: str, model: str, runs: Sequence[Run], metrics: dict[Run, dict[
     return row
 
 
-def _metrics(run: Run) -> dict[str, Any]:
-    path = run.artifacts / "evaluate" / "metrics.json"
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
-        raise ArtifactError(f"{path} cannot be read ({error}). Run `ups sweep` again.") from None
+def _metrics(material: Material, run: Run) -> dict[str, Any]:
+    found = material.json(run, "evaluate")
+    if found is None:
+        raise ArtifactError(f"{' '.join(material.problems) or f'{run.name} was not evaluated.'} Run `ups sweep` again.")
+    return found
 
 
 def _commit(run: Run) -> str:
@@ -192,13 +193,9 @@ def _commit(run: Run) -> str:
     return (origin.commit or "")[:12] + (" with changes" if origin.dirty else "")
 
 
-def _machine(run: Run) -> str:
-    path = run.artifacts / "evaluate" / "provenance.json"
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return "not recorded"
-    return str(content.get("device", "not recorded"))
+def _machine(material: Material, run: Run) -> str:
+    record = material.json(run, "evaluate", "provenance.json") or {}
+    return str(record.get("device", "not recorded"))
 
 
 def _verdicts(chosen: Chosen, protocols: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
