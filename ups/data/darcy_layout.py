@@ -18,8 +18,9 @@ import numpy.typing as npt
 
 from ups.data.axes import regular_axis, strided_grid
 from ups.data.fields import Grid
+from ups.data.file_writer import FileWriter
 from ups.data.flat_layout import TENSOR
-from ups.data.write_errors import check_space, plain_write_errors
+from ups.data.write_errors import plain_write_errors
 from ups.errors import DataError
 from ups.parameters.equations import EQUATIONS
 
@@ -28,7 +29,7 @@ COORDINATES = ("x-coordinate", "y-coordinate")
 CHUNK_BYTES = 64 * 2**20
 
 
-class DarcyWriter:
+class DarcyWriter(FileWriter):
     """Write a Darcy file batch by batch; use it as a context manager. Arguments as `GroupedWriter`, without times."""
 
     def __init__(
@@ -39,9 +40,7 @@ class DarcyWriter:
         grid: Grid,
         notes: Mapping[str, str | int | float],
     ) -> None:
-        self.path = path
-        check_space(path, 8 * samples * math.prod(grid.points))
-        self.file = h5py.File(path, "w")
+        super().__init__(path, 8 * samples * math.prod(grid.points))
         self.permeability = self.file.create_dataset(PERMEABILITY, shape=(samples, *grid.points), dtype=np.float32)
         self.solution = self.file.create_dataset(TENSOR, shape=(samples, 1, *grid.points), dtype=np.float32)
         for axis, name in enumerate(COORDINATES):
@@ -55,15 +54,6 @@ class DarcyWriter:
         with plain_write_errors(self.path):
             self.permeability[start : start + len(fields)] = fields[:, 0, 0]
             self.solution[start : start + len(fields)] = fields[:, :, 1]
-
-    def __enter__(self) -> DarcyWriter:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        with plain_write_errors(self.path):
-            self.file.close()
 
 
 class DarcySource:

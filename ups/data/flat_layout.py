@@ -11,13 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 
-import h5py
 import numpy as np
 import numpy.typing as npt
 
-from ups.data.write_errors import check_space, plain_write_errors
+from ups.data.file_writer import FileWriter
+from ups.data.write_errors import plain_write_errors
 
 TENSOR = "tensor"
 SPACE = "x-coordinate"
@@ -31,7 +30,7 @@ ATTRIBUTES = {
 }
 
 
-class FlatWriter:
+class FlatWriter(FileWriter):
     """Write a flat file batch by batch; use it as a context manager.
 
     Args:
@@ -54,10 +53,8 @@ class FlatWriter:
         times: npt.ArrayLike,
         notes: Mapping[str, str | int | float],
     ) -> None:
-        self.path = path
         x, t = np.asarray(position, dtype=np.float64), np.asarray(times, dtype=np.float64)
-        check_space(path, 4 * samples * len(t) * len(x))
-        self.file = h5py.File(path, "w")
+        super().__init__(path, 4 * samples * len(t) * len(x))
         self.tensor = self.file.create_dataset(TENSOR, shape=(samples, len(t), len(x)), dtype=np.float32)
         self.file.create_dataset(SPACE, data=x)
         self.file.create_dataset(TIME, data=t)
@@ -70,12 +67,3 @@ class FlatWriter:
         """Write fields (B, T, 1, X) as the trajectories start .. start + B - 1."""
         with plain_write_errors(self.path):
             self.tensor[start : start + len(fields)] = fields[:, :, 0]
-
-    def __enter__(self) -> FlatWriter:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        with plain_write_errors(self.path):  # what HDF5 still holds is written here
-            self.file.close()

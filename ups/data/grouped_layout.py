@@ -10,14 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 
-import h5py
 import numpy as np
 import numpy.typing as npt
 
 from ups.data.fields import Grid
-from ups.data.write_errors import check_space, plain_write_errors
+from ups.data.file_writer import FileWriter
+from ups.data.write_errors import plain_write_errors
 from ups.parameters.equations import EQUATIONS
 
 DATA, GRID, TIME = "data", "grid", "t"
@@ -25,7 +24,7 @@ AXES = ("x", "y", "z")
 EQUATION, CHANNELS, PERIODIC = "equation", "channels", "periodic"
 
 
-class GroupedWriter:
+class GroupedWriter(FileWriter):
     """Write a grouped file batch by batch; use it as a context manager.
 
     Args:
@@ -48,10 +47,9 @@ class GroupedWriter:
         times: npt.NDArray[np.float64],
         notes: Mapping[str, str | int | float],
     ) -> None:
-        self.path, self.grid, self.times = path, grid, times
+        self.grid, self.times = grid, times
         channels = EQUATIONS[equation].channel_names
-        check_space(path, 4 * samples * len(times) * len(channels) * math.prod(grid.points))
-        self.file = h5py.File(path, "w")
+        super().__init__(path, 4 * samples * len(times) * len(channels) * math.prod(grid.points))
         self.file.attrs[EQUATION] = equation
         self.file.attrs[CHANNELS] = list(channels)
         self.file.attrs[PERIODIC] = list(grid.periodic)
@@ -67,12 +65,3 @@ class GroupedWriter:
                 for axis, name in enumerate(AXES[: self.grid.rank]):
                     group[f"{GRID}/{name}"] = self.grid.coordinates(axis).numpy()
                 group[f"{GRID}/{TIME}"] = self.times
-
-    def __enter__(self) -> GroupedWriter:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        with plain_write_errors(self.path):
-            self.file.close()

@@ -4,30 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from ups.data.darcy_layout import DarcyWriter
 from ups.data.fields import Grid
+from ups.data.file_writer import FileWriter
 from ups.data.flat_layout import ATTRIBUTES, FlatWriter
 from ups.data.grouped_layout import GroupedWriter
-
-
-class Writer(Protocol):
-    """An open data file that is being made."""
-
-    def write(self, start: int, fields: npt.NDArray[np.float32]) -> None:
-        """Write fields (B, T, C, *space) as the trajectories start .. start + B - 1."""
-        ...
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
 
 
 def create(
@@ -38,7 +23,7 @@ def create(
     grid: Grid,
     times: npt.NDArray[np.float64],
     notes: Mapping[str, str | int | float],
-) -> Writer:
+) -> FileWriter:
     """Begin a data file: flat for one field on a line, PDEBench's Darcy layout for Darcy, grouped for the rest.
 
     Args:
