@@ -37,6 +37,7 @@ from ups.models.operator import LatentOperator
 from ups.parameters.files import BASE, read_yaml
 from ups.parameters.overlay import resolve
 from ups.training.memory import keep_freed_memory
+from ups.training.muon import Muon
 
 DOCUMENT = Path("docs/benchmarks.md")
 FRAMES, POINTS, VISCOSITY = 40, 256, 0.01
@@ -162,6 +163,19 @@ def updates(surrogate: Surrogate, fno: Any, samples: int) -> dict[str, Measured]
     return found
 
 
+def steps(operator: LatentOperator) -> dict[str, Measured]:
+    """Measure one step of each optimiser on the operator's matrices."""
+    matrices = [p for p in operator.parameters() if p.ndim == 2]
+    for matrix in matrices:
+        matrix.grad = torch.randn_like(matrix)
+    optimizers = {
+        "Muon": Muon(matrices, lr=0.0),
+        "Muon of torch": torch.optim.Muon(matrices, lr=0.0),
+        "AdamW of torch": torch.optim.AdamW(matrices, lr=0.0),
+    }
+    return {name: median(optimizer.step) for name, optimizer in optimizers.items()}
+
+
 def rows(found: dict[str, Measured], per: int, product: float, reference: str) -> list[list[str]]:
     """Return table rows: time per item, ratio to a reference, share of the ceiling, first call."""
     base = found[reference].seconds
@@ -199,7 +213,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     found = updates(surrogate, fno, samples)
     header = ["", "ms / update", "of the operator's time", "of ceiling", "first call s"]
     text += [f"Gradient of one training update, {samples} pairs:", ""]
-    text += [table([header, *rows(found, 1, product, "surrogate's operator")])]
+    text += [table([header, *rows(found, 1, product, "surrogate's operator")]), ""]
+    header = ["", "ms / step", "of Muon's time", "of ceiling", "first call s"]
+    text += ["Step of the optimiser on the operator's matrices:", ""]
+    text += [table([header, *rows(steps(surrogate.operator), 1, product, "Muon")])]
     said = "\n".join(text)
     print(said)
     if chosen.write:

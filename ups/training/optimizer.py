@@ -1,8 +1,4 @@
-"""The optimisers by name.
-
-Muon (Jordan et al. 2024, kellerjordan.github.io/posts/muon) orthogonalises the momentum of every matrix before it is
-applied, so that no direction of a matrix learns slower than the others.
-"""
+"""The optimisers by name."""
 
 from __future__ import annotations
 
@@ -12,14 +8,14 @@ import torch
 from torch import nn
 
 from ups.parameters.section import Optimization
+from ups.training.muon import Muon
 
 
 class Optimizer:
     """One or two optimisers behind the few calls that the training loop makes.
 
-    `adamw` is AdamW on all weights; `muon` is Muon on the matrices and AdamW on the rest. Muon's steps are scaled to
-    the size that AdamW's usually have (Liu et al. 2025, arXiv:2502.16982, section 2.2), so one learning rate serves
-    both.
+    `adamw` is AdamW on all weights; `muon` is Muon on the matrices, so that no direction of a matrix learns slower than
+    the others, and AdamW on the rest; one learning rate serves both.
 
     Args:
         model: the model to train.
@@ -37,11 +33,7 @@ class Optimizer:
                 torch.optim.AdamW(rest, lr=optimization.learning_rate, betas=optimization.betas, weight_decay=decay)
             )
         if matrices:
-            self.parts.append(
-                torch.optim.Muon(
-                    matrices, lr=optimization.learning_rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw"
-                )
-            )
+            self.parts.append(Muon(matrices, lr=optimization.learning_rate, weight_decay=decay))
 
     def zero_grad(self) -> None:
         for part in self.parts:
