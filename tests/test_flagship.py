@@ -116,9 +116,10 @@ def test_every_way_to_forecast_is_the_same_forecast(tmp_path):
     torch.testing.assert_close(rolled, frames, atol=1e-6, rtol=0)
     observer, z = model.start(smooth()[:, 0])
     for step in (1, 2, 3):
-        z = model.forecaster().advance(z, C)[:, 0]
-        torch.testing.assert_close(model.decode(z, observer, step), frames[:, step - 1], atol=1e-6, rtol=0)
-        z = model.reencode(z)
+        tokens, _, z_next = model.forecaster().step(z, C)
+        torch.testing.assert_close(model.decode(tokens[:, 0], observer, step), frames[:, step - 1], atol=1e-6, rtol=0)
+        z = model.reencode(tokens[:, 0])
+        torch.testing.assert_close(z_next, z, atol=1e-6, rtol=0)
 
 
 def test_reconstruction_takes_every_frame_by_itself():

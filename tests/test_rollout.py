@@ -7,9 +7,10 @@ from standin import ROOT
 from test_flagship import NETWORK, C, objective, randomized, smooth, surrogate
 
 from ups.errors import ParameterError
+from ups.evaluation.finite_volume import compiler_available
 from ups.inference.surrogate import Surrogate
 from ups.models.operator import LatentOperator
-from ups.models.rollout import unroll
+from ups.models.rollout import step_map, unroll
 from ups.parameters.files import BASE, read_yaml
 from ups.parameters.overlay import complete, resolve
 from ups.training.loop import Progress
@@ -25,14 +26,14 @@ def counting(z, coefficients):
 @pytest.mark.parametrize(("steps", "calls"), [(1, [1]), (3, [3]), (4, [3, 1]), (8, [3, 3, 2])])
 def test_the_last_frame_of_a_call_starts_the_next_and_the_surplus_is_cut(steps, calls):
     z = torch.zeros(2, 4, 3)
-    found = [tokens for tokens, _ in unroll(counting, z, C, steps, None)]
+    found = [tokens for tokens, _ in unroll(step_map(counting, None), z, C, steps)]
     assert [tokens.shape[1] for tokens in found] == calls
     assert torch.cat(found, dim=1)[0, :, 0, 0].tolist() == list(range(1, steps + 1))
 
 
 def test_re_encoding_needs_a_codec():
     with pytest.raises(ValueError, match="takes a codec"):
-        next(unroll(counting, torch.zeros(1, 2, 2), C[:1], 3, None, reencode=True))
+        step_map(counting, None, reencode=True)
 
 
 @pytest.mark.parametrize("backbone", [NETWORK, TINY_TRANSFORMER], ids=lambda backbone: backbone["name"])
@@ -64,6 +65,17 @@ def test_a_forecast_calls_the_operator_once_per_block_of_frames():
         z = one.codec.encode(fields[:, -1])
     torch.testing.assert_close(predicted, torch.cat(by_hand, dim=1)[:, :7])
     torch.testing.assert_close(torch.stack(list(model.rollout(u[:, -1], C, 7)), dim=1), predicted)
+
+
+@pytest.mark.nightly
+@pytest.mark.skipif(not compiler_available(), reason="torch.compile finds no C++ compiler")
+def test_a_compiled_forecast_is_the_same_forecast():
+    forecast = surrogate().forecaster("operator")
+    compiled = forecast.compiled()
+    for fields in (smooth(), smooth()[:1]):
+        c = C[: len(fields)]
+        # Other kernels add in another order: float32 rounding, carried through six steps.
+        torch.testing.assert_close(compiled(fields, 6, c), forecast(fields, 6, c), atol=1e-5, rtol=1e-4)
 
 
 def test_training_compares_every_frame_of_a_call_with_its_own_truth():

@@ -11,7 +11,7 @@ import json
 import math
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -27,11 +27,13 @@ from ups.inference.manifest import BUNDLE, Manifest, read_manifest, write_manife
 from ups.models.codec import Codec
 from ups.models.flow import FlowCorrector
 from ups.models.operator import LatentOperator
-from ups.models.rollout import Advance, unroll
+from ups.models.rollout import Advance, Step, step_map, unroll
 from ups.models.teacher import CORRECTORS, Corrector, Teacher, kind_in
 from ups.models.weights import CONFIG, WEIGHTS, is_skipped, load_model
 
 Mode = Literal["operator", "zero_correction", "corrected", "student", "assembled"]
+# Calls through C++ with packed weights: a quarter faster than inductor's defaults where a step takes 0.2 ms.
+_INDUCTOR = {"cpp_wrapper": True, "freezing": True}
 _MOST_POINTS = 2**24  # in a bundle; ten times the largest grid of PDEBench
 
 
@@ -40,20 +42,34 @@ class Forecast:
     """A surrogate with one of its step maps, callable as a forecaster.
 
     Attributes:
-        advance: the step map.
+        step: the step map, decoding.
         evaluations_per_step: network evaluations per time step.
     """
 
     surrogate: Surrogate
-    advance: Advance
+    step: Step
     evaluations_per_step: float
+
+    def compiled(self) -> Forecast:
+        """Return the same forecaster with its step map compiled for the first batch size it meets, and for each other.
+
+        On a CPU that takes a C++ compiler and some ten seconds, and pays for many small batches:
+        `benchmarks/model/throughput.py`.
+        """
+        return replace(self, step=cast(Step, torch.compile(self.step, dynamic=False, options=dict(_INDUCTOR))))
 
     @torch.no_grad()
     def __call__(self, given: Tensor, num_steps: int, coefficients: Tensor) -> Tensor:
         """Continue from the last given frame: (B, G, C, X), (B, P) -> (B, num_steps, C, X), physical units."""
         observer, z = self.surrogate.start(given[:, -1])
-        frames = list(self.surrogate.unroll(self.advance, z, coefficients, num_steps))
+        frames = list(self.unroll(z, coefficients, num_steps))
         return observer.restore(torch.cat(frames, dim=1), first=1)
+
+    def unroll(self, z: Tensor, coefficients: Tensor, num_steps: int) -> Iterator[Tensor]:
+        """Yield decoded frames (B, f, C, X) as the codec sees them, as many at a time as a step predicts."""
+        for _, decoded in unroll(self.step, z, coefficients, num_steps):
+            assert decoded is not None  # the step map decodes
+            yield decoded
 
 
 @dataclass(frozen=True)
@@ -86,12 +102,6 @@ class Surrogate:
     def reencode(self, z: Tensor) -> Tensor:
         """Return the tokens, (B, N, D), that the next step starts from: `z`, or the encoding of what it decodes to."""
         return self.codec.encode(self.codec.decode(z)) if self.operator.reencode else z
-
-    def unroll(self, advance: Advance, z: Tensor, coefficients: Tensor, steps: int) -> Iterator[Tensor]:
-        """Yield decoded frames (B, f, C, X) as the codec sees them, as many at a time as `advance` predicts."""
-        for _, decoded in unroll(advance, z, coefficients, steps, self.codec, self.operator.reencode):
-            assert decoded is not None  # a codec was given
-            yield decoded
 
     def decode_at(self, z: Tensor, observer: Observer, x: Tensor) -> Tensor:
         """Tokens of the observer's start, positions as fractions of the domain in [0, 1) -> (B, C, Q) physical.
@@ -131,29 +141,32 @@ class Surrogate:
         if mode == "assembled":
             mode = "corrected" if self.corrector is not None and self.corrector_pays else "operator"
         if mode == "operator":
-            return Forecast(self, self.operator.advance, 1 / self.operator.frames_per_call)
+            return self._stepping(self.operator.advance, 1 / self.operator.frames_per_call)
         if mode == "student":
             if self.student is None:
                 raise ArtifactError("this surrogate has no student: the stage `distill` was skipped")
             if isinstance(self.student, FlowCorrector):
                 return self._corrected(self.student)
-            return Forecast(self, self.student.advance, 1)
+            return self._stepping(self.student.advance, 1)
         if self.corrector is None:
             raise ArtifactError(f"this surrogate has no corrector for '{mode}': train_diffusion was skipped")
         if mode == "zero_correction":
-            return Forecast(self, lambda z, c: self.operator.advance(z, c) + 0.0, 1)
+            return self._stepping(lambda z, c: self.operator.advance(z, c) + 0.0, 1)
         return self._corrected(self.corrector)
 
     def _corrected(self, corrector: Corrector) -> Forecast:
         teacher = Teacher(self.operator, corrector)
-        return Forecast(self, lambda z, c: teacher.step(z, c)[:, None], teacher.evaluations)
+        return self._stepping(lambda z, c: teacher.step(z, c)[:, None], teacher.evaluations)
+
+    def _stepping(self, advance: Advance, evaluations: float) -> Forecast:
+        return Forecast(self, step_map(advance, self.codec, self.operator.reencode), evaluations)
 
     @torch.no_grad()
     def rollout(self, initial: Tensor, coefficients: Tensor, steps: int, mode: Mode = "assembled") -> Iterator[Tensor]:
         """Yield `steps` frames (B, C, X) after `initial` (B, C, X), one at a time."""
         observer, z = self.start(initial)
         number = 1
-        for decoded in self.unroll(self.forecaster(mode).advance, z, coefficients, steps):
+        for decoded in self.forecaster(mode).unroll(z, coefficients, steps):
             yield from observer.restore(decoded, first=number).unbind(1)
             number += decoded.shape[1]
 

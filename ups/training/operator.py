@@ -13,7 +13,7 @@ from ups.data.latents import Latents
 from ups.data.reference_frame import Observed
 from ups.models.codec import Codec
 from ups.models.operator import LatentOperator
-from ups.models.rollout import unroll
+from ups.models.rollout import step_map, unroll
 from ups.parameters.train_operator import Curriculum, OperatorLosses, Symmetry
 from ups.training.loop import Progress
 from ups.training.losses import Term, Terms, mse, relative, relative_square, spectral
@@ -137,7 +137,8 @@ class OperatorObjective:
     ) -> tuple[Tensor, Tensor | None]:
         """Return predicted tokens (S, steps, N, D) and, where anything needs them, fields (S, steps, C, *space)."""
         codec = self.space.codec if self.losses.decoded or operator.reencode else None
-        calls = list(unroll(operator.advance, z, coefficients, steps, codec, operator.reencode))
+        step = step_map(operator.advance, codec, operator.reencode)
+        calls = list(unroll(step, z, coefficients, steps))
         decoded = [fields for _, fields in calls if fields is not None]
         return torch.cat([tokens for tokens, _ in calls], dim=1), torch.cat(decoded, dim=1) if decoded else None
 
