@@ -73,10 +73,16 @@ class Latent(Section):
 
 
 class Compute(Section):
-    """The machine. Recorded with every execution, but not part of what a stage's result is keyed on."""
+    """The machine. Recorded with every execution, but not part of what a stage's result is keyed on.
+
+    `num_threads` of each process; null: all cores, divided among the processes. `processes` share a training: each
+    computes its part of every batch, on CUDA each on a device of its own; `torchrun -m ups.stages.<stage>` overrules
+    that number.
+    """
 
     device: Literal["auto", "cpu", "cuda"]
     precision: Literal["fp32", "bf16"]
     num_threads: Positive | None
+    processes: Positive = 1
     compile: bool
     deterministic: bool

@@ -65,7 +65,7 @@ def execute(
             raise ArtifactError(f"{path} does not exist. {_origin(path)}")
     started = time.time()
     with _replacing(ARTIFACTS / name) as outputs:
-        metrics = run(sections, paths, outputs)
+        metrics = run(sections, paths, outputs)  # a process that helps another one to train does not come back
         _write_json(outputs / "metrics.json", metrics)
         _write_json(outputs / "provenance.json", provenance(name, started))
     return metrics

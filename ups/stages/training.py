@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,6 +15,7 @@ from ups.training.history import History
 from ups.training.loop import LossFunction, Trained, Validation, train
 from ups.training.machine import Machine
 from ups.training.monitors import overfitting
+from ups.training.team import assembled
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -38,19 +40,28 @@ class Execution:
     def train(
         self, model: M, loss: LossFunction, validate: Validation, num_samples: int, optimization: Optimization
     ) -> Trained[M]:
-        """Run the training loop, going on from this execution's last epoch if it was interrupted."""
-        return train(
-            model.to(self.machine.device),
-            loss,
-            validate,
-            num_samples,
-            optimization,
-            seed=self.seed,
-            machine=self.machine,
-            history=History(self.outputs / "history.csv"),
-            checkpoint=self.checkpoint,
-            label=self.stage,
-        )
+        """Run the training loop, going on from this execution's last epoch if it was interrupted.
+
+        A process that only helped another one ends here.
+        """
+        command = [sys.executable, "-m", f"ups.stages.{self.stage}"]
+        with assembled(self.machine.processes, self.machine.device, command) as team:
+            trained = train(
+                model.to(self.machine.device),
+                loss,
+                validate,
+                num_samples,
+                optimization,
+                seed=self.seed,
+                machine=self.machine,
+                history=History(self.outputs / "history.csv"),
+                checkpoint=self.checkpoint,
+                label=self.stage,
+                team=team,
+            )
+        if not team.leads:
+            sys.exit()
+        return trained
 
     def finish(self, trained: Trained[M], arguments: dict[str, Any]) -> dict[str, Any]:
         """Write the weights, drop the checkpoint and return the metrics every training reports."""

@@ -25,6 +25,7 @@ from ups.training.monitors import WARN_NORM, GradientMonitor, check_gradients_ex
 from ups.training.optimizer import Optimizer
 from ups.training.sampling import Shuffle, noise_generator
 from ups.training.schedule import learning_rate
+from ups.training.team import ALONE, Team
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -76,6 +77,7 @@ def train(
     history: History,
     checkpoint: Checkpoint,
     label: str,
+    team: Team = ALONE,
 ) -> Trained[M]:
     """Train `model` and return its moving average.
 
@@ -88,9 +90,11 @@ def train(
         seed: everything random follows from it and the update number: resumed training equals uninterrupted training.
         history, checkpoint: where each epoch is logged and kept.
         label: shown in front of each line.
+        team: the processes that share the work; only its leader validates, logs and keeps checkpoints, so what other
+            members return has no history.
 
     Raises:
-        TrainingError: on a non-finite loss, too many exploding updates, or a term without gradient.
+        TrainingError: on a non-finite loss, too many exploding updates, a term without gradient, or a lost member.
     """
     per_epoch = optimization.updates_per_epoch or math.ceil(num_samples / optimization.pairs_per_update)
     updates = optimization.epochs * per_epoch
@@ -102,18 +106,24 @@ def train(
     machine.prepare(model)
     checked: set[str] = set()
     start, seconds = _resume(checkpoint, model, optimizer, ema, history)
-    bar = tqdm(total=updates, initial=start * per_epoch, desc=label, disable=not sys.stderr.isatty(), leave=False)
+    bar = tqdm(
+        total=updates,
+        initial=start * per_epoch,
+        desc=label,
+        disable=not (team.leads and sys.stderr.isatty()),
+        leave=False,
+    )
 
     for epoch in range(start, optimization.epochs):
         model.train()
         began = time.perf_counter()
         for update in range(epoch * per_epoch, (epoch + 1) * per_epoch):
-            torch.manual_seed(seed + update)  # dropout draws from the global stream
-            generator = noise_generator(seed, update, machine.device)
+            torch.manual_seed(team.seed(seed) + update)  # dropout draws from the global stream
+            generator = noise_generator(team.seed(seed), update, machine.device)
             progress = Progress(update, epoch, updates)
             rate = learning_rate(update, updates, optimization)
             optimizer.zero_grad()
-            for indices in shuffle.indices(update).to(machine.device).chunk(optimization.micro_batches):
+            for indices in team.parts(shuffle.indices(update).to(machine.device), optimization.micro_batches):
                 with machine.autocast():
                     terms = loss(model, indices, progress, generator)
                     value = total(terms)
@@ -121,16 +131,20 @@ def train(
                 share = len(indices) / optimization.pairs_per_update
                 (value * share).backward()
                 means.add(terms, share)
+            team.add_gradients(model)
             norm = float(nn.utils.clip_grad_norm_(model.parameters(), optimization.gradient_clip or math.inf))
             if monitor.accepts(norm):
                 optimizer.step(rate)
                 ema.update(model)
             bar.update()
+        losses = means.flush(team.gather)
+        if not team.leads:
+            continue
         ema.copy_to(averaged, model)
         with torch.no_grad():
             results = validate(averaged.eval())
         seconds += time.perf_counter() - began
-        row = {"epoch": epoch + 1, "updates": (epoch + 1) * per_epoch, "learning_rate": rate, **means.flush()}
+        row = {"epoch": epoch + 1, "updates": (epoch + 1) * per_epoch, "learning_rate": rate, **losses}
         history.append({**row, **results, **monitor.flush(), "seconds": round(seconds, 3)})
         state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "ema": ema.state_dict()}
         checkpoint.save({"epoch": epoch + 1, "seconds": seconds, "history": history.rows, **state})

@@ -3,7 +3,7 @@
 Shapes: B batch, N tokens, D latent width.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +19,7 @@ class Term:
 
 
 Terms = dict[str, Term]
+Counted = dict[str, tuple[float, float]]  # sum and share of each term
 
 
 def total(terms: Terms) -> Tensor:
@@ -43,10 +44,15 @@ class TermMeans:
             self._sums[name] = self._sums[name] + value if name in self._sums else value
             self._shares[name] = self._shares.get(name, 0.0) + share
 
-    def flush(self) -> dict[str, float]:
-        """Return `loss_<term>` for all terms since the last call."""
-        means = {f"loss_{name}": float(value) / self._shares[name] for name, value in self._sums.items()}
+    def flush(self, gather: Callable[[Counted], list[Counted]] = lambda mine: [mine]) -> dict[str, float]:
+        """Return `loss_<term>` for all terms since the last call, over all processes that `gather` brings together."""
+        mine = {name: (float(value), self._shares[name]) for name, value in self._sums.items()}
         self._sums, self._shares = {}, {}
+        found = gather(mine)
+        means = {}
+        for name in dict.fromkeys(name for each in found for name in each):
+            sums, shares = zip(*(each[name] for each in found if name in each), strict=True)
+            means[f"loss_{name}"] = sum(sums) / sum(shares)
         return means
 
 

@@ -23,11 +23,13 @@ class Machine:
         device: where tensors live.
         precision: "fp32", or "bf16" for mixed precision by autocast (weights and losses stay float32).
         compile: whether training steps go through `torch.compile`.
+        processes: how many share a training.
     """
 
     device: torch.device
     precision: str = "fp32"
     compile: bool = False
+    processes: int = 1
 
     @classmethod
     def from_parameters(cls, compute: Compute) -> Machine:
@@ -43,13 +45,18 @@ class Machine:
             )
         if compute.num_threads is not None:
             torch.set_num_threads(compute.num_threads)
+        elif compute.processes > 1:
+            torch.set_num_threads(max(1, torch.get_num_threads() // compute.processes))
         if compute.deterministic:
             # cuBLAS needs this set before its first call to be deterministic; it is ignored on the CPU.
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(compute.deterministic)
         keep_freed_memory()
         use_cuda = available and compute.device != "cpu"
-        return cls(torch.device("cuda" if use_cuda else "cpu"), compute.precision, compute.compile)
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if use_cuda else torch.device("cpu")
+        if use_cuda:
+            torch.cuda.set_device(device)  # what is made without naming a device comes here too
+        return cls(device, compute.precision, compute.compile, compute.processes)
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         if self.precision == "bf16":
