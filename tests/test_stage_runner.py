@@ -1,5 +1,6 @@
 """A stage as a process: it succeeds as a whole, or says why in one paragraph and changes nothing."""
 
+import contextlib
 import json
 import os
 import re
@@ -181,6 +182,40 @@ def test_training_stopped_by_ctrl_c_or_killed_goes_on_at_the_last_epoch(codec_pr
     assert weights.read_bytes() == expected
     assert not list((codec_project / ".ups" / "checkpoints").iterdir())
     assert [p.name for p in (codec_project / "artifacts").iterdir() if p.name.startswith(".")] == []
+
+
+def helpers_of(folder: Path) -> list[str]:
+    """Return the processes that work in a folder."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                if (entry / "cwd").resolve() == folder.resolve():
+                    found.append(entry.name)
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/cwd").exists(), reason="looks for processes in /proc")
+def test_a_stage_trained_by_two_processes_is_killed_goes_on_and_leaves_one_result(codec_project):
+    base = codec_project / "params" / "base.yaml"
+    parameters = yaml.safe_load(base.read_text())
+    parameters["compute"]["processes"] = 2
+    base.write_text(yaml.safe_dump(parameters))
+    weights = codec_project / "artifacts" / "train_codec" / "model.safetensors"
+    code, _ = stopped_in_the_middle(codec_project, weights, signal.SIGKILL, 2)
+    assert code == -signal.SIGKILL
+    end = time.monotonic() + 60
+    while helpers_of(codec_project) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert helpers_of(codec_project) == []  # a helper ends when it hears nothing of its leader
+    last = train_codec(codec_project)
+    error = last.communicate(timeout=300)[1]
+    assert last.returncode == 0, error
+    assert "resumed after epoch" in error
+    assert error.count("epoch 20/20") == 1  # only the leader reports
+    assert weights.is_file()
+    assert [p.name for p in (codec_project / "artifacts").iterdir() if p.name.startswith(".")] == []
+    assert helpers_of(codec_project) == []
 
 
 def test_a_full_disk_during_training_is_one_paragraph(codec_project):
