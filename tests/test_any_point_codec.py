@@ -143,7 +143,7 @@ def test_the_grid_is_a_cloud_of_its_points(points, tokens):
 
 
 def test_tokens_do_not_depend_on_the_grid():
-    """A quadrature with a smooth window: second order in the spacing at least, and no jump where tokens do not divide."""
+    """A quadrature with a smooth window: of second order at least, and no jump where tokens do not divide the grid."""
     model = randomized(codec(encoder=POINTS))
     exact = model.encode(wave(centres(4096)))
     error = {n: float((model.encode(wave(centres(n))) - exact).abs().max()) for n in (32, 64, 128, 100)}
@@ -209,9 +209,7 @@ def fields(x: torch.Tensor, rows: int, seed: int) -> torch.Tensor:
 def trained(encoder: str, decoder: str) -> tuple[Codec, float]:
     """Return a codec after 300 updates of 32 fields, and its reconstruction nRMSE on others."""
     x = centres(64, torch.float32)
-    splits = [
-        Observed(fields(x, rows, seed)[:, None], torch.zeros(rows, 1, 1)) for rows, seed in ((256, 5), (64, 6))
-    ]
+    splits = [Observed(fields(x, rows, seed)[:, None], torch.zeros(rows, 1, 1)) for rows, seed in ((256, 5), (64, 6))]
     inverse = InverseLosses(
         weight=0.0, max_weight=0.0, warmup_epochs=0, ramp="linear", num_queries=9, query_sampling="uniform", frequency=1
     )
