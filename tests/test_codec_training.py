@@ -12,6 +12,7 @@ from ups.training.checkpoint import Checkpoint
 from ups.training.codec import CodecObjective, inverse_weight, query_points
 from ups.training.history import History
 from ups.training.loop import Progress, train
+from ups.training.losses import total
 from ups.training.machine import Machine
 
 
@@ -205,16 +206,18 @@ def test_the_history_shows_the_inverse_losses_after_their_warm_up_alone(tmp_path
     assert not any("loss_inverse_encoding" in row for row in rows)
 
 
-def test_a_strong_inverse_loss_makes_latents_that_survive_decoding_and_encoding(tmp_path):
-    """Its named output: the inverse decoding error, relative to the spread of the latents, falls."""
-    u = torch.randn(32, 1, 32, generator=torch.Generator().manual_seed(9))
+def test_the_weight_enters_the_total_loss_and_nothing_else(objective):
+    """By hand: reconstruction + w (inverse encoding + inverse decoding), the same terms for every weight."""
     found = {}
-    for weight in (0.0, 0.5):
-        chosen = settings(weight=weight, max_weight=weight, warmup_epochs=0)
-        _, model = trained(tmp_path / str(weight), chosen, updates=200)
-        z = model.encode(u)
-        found[weight] = float((model.encode(model.decode(z)) - z).square().mean() / z.square().mean())
-    assert found[0.5] < 0.7 * found[0.0]
+    for weight in (0.01, 0.5):
+        objective.settings = settings(weight=weight, max_weight=weight, warmup_epochs=0)
+        terms = objective.loss(codec(), torch.arange(4), Progress(0, 0, 100), torch.Generator().manual_seed(0))
+        found[weight] = {name: float(term.value.detach()) for name, term in terms.items()}
+        own = found[weight]
+        by_hand = own["reconstruction"] + weight * (own["inverse_encoding"] + own["inverse_decoding"])
+        assert float(total(terms).detach()) == pytest.approx(by_hand, rel=1e-6)
+    assert found[0.01] == found[0.5]
+    assert found[0.5]["inverse_encoding"] > 0.1  # an untrained codec: the weight decides something
 
 
 def test_a_term_that_moves_no_weight_is_an_error(tmp_path):
