@@ -182,7 +182,8 @@ def space(codec: Codec) -> tuple[Latents, FieldSpace]:
 
 
 def losses(**changes) -> OperatorLosses:
-    return OperatorLosses(**{"forward": 1.0, "spectral": 0.0, "relative": 0.0, "decoded": 0.0, **changes})
+    none = dict.fromkeys(OperatorLosses.model_fields, 0.0)
+    return OperatorLosses(**{**none, "forward": 1.0, **changes})
 
 
 def objective(changes=None, steps=1, early=0.0) -> OperatorObjective:

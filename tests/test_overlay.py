@@ -94,7 +94,7 @@ LIGHT = {
 }
 # What a preset may touch: sizes and lengths.
 SIZES = {"samples", "points", "frames", "check_samples", "train", "validation", "test", "epochs", "updates_per_epoch"}
-SIZES |= {"pairs_per_update", "cells", "panel_trajectories", "batch_size"}
+SIZES |= {"pairs_per_update", "cells", "panel_trajectories", "batch_size", "tokens", "dim", "hidden"}
 # These change the time a run takes and not what comes out.
 SIZES |= {"compile", "num_threads", "micro_batches"}
 
@@ -153,7 +153,7 @@ def test_everything_resolves(base):
                 assert Parameters.model_validate(resolve(base, task, variant, preset, seed=7)).seed == 7
 
 
-@pytest.mark.parametrize("preset", ["tiny", "default", "full"])
+@pytest.mark.parametrize("preset", ["tiny", "default", "full", "two-minutes"])
 def test_presets_set_sizes_and_lengths_only(project, preset):
     keys = [key for part in overlay.read_preset(preset) for key in flatten(part)]
     assert {key.split(".")[-1] for key in keys} <= SIZES

@@ -6,7 +6,6 @@ Every reward is at most 0, dimensionless, and 0 for a frame that obeys. Which of
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ups.data.fields import FieldMetadata
+from ups.data.pde_residual import RESIDUALS, pde_residual
 from ups.data.quantities import conserved, dissipated
 from ups.errors import ParameterError
 from ups.parameters.equations import EQUATIONS
@@ -69,54 +69,15 @@ class Positivity:
 class PdeResidual:
     """-rms(R) dt / rms(u_previous), R the trapezoidal residual of the equation between two frames.
 
-    R = (u - u_previous) / dt + (L(u) + L(u_previous)) / 2, with L in central differences on the periodic grid, those of
-    fluxes in conservative form. Second order in dx and dt, so that the true solution scores O(dt^2): with fronts that
-    cross several cells per frame this floor is high, and the reward ranks candidates only above it.
+    R is that of `ups.data.pde_residual`, of second order in dx and dt, so that the true solution scores O(dt^2): with
+    fronts that cross several cells per frame this floor is high, and the reward ranks candidates only above it.
     """
 
     metadata: FieldMetadata
 
     def __call__(self, previous: Tensor, frame: Tensor, coefficients: Tensor) -> Tensor:
-        dt = self.metadata.dt
-        residual = (frame - previous) / dt + 0.5 * (
-            self._spatial(frame, coefficients) + self._spatial(previous, coefficients)
-        )
-        return -_rms(residual) * dt / _rms(previous)
-
-    def _spatial(self, u: Tensor, coefficients: Tensor) -> Tensor:
-        numbers = [coefficients[:, at, None, None] for at in range(coefficients.shape[1])]
-        return _SPATIAL[self.metadata.equation](u, numbers, self.metadata.grid.spacing[0])
-
-
-def _burgers(u: Tensor, coefficients: list[Tensor], dx: float) -> Tensor:
-    (viscosity,) = coefficients
-    return _slope(u.square() / 2, dx) - viscosity / math.pi * _curvature(u) / dx**2
-
-
-def _advection(u: Tensor, coefficients: list[Tensor], dx: float) -> Tensor:
-    (velocity,) = coefficients
-    return _slope(velocity * u, dx)
-
-
-def _diffusion_reaction(u: Tensor, coefficients: list[Tensor], dx: float) -> Tensor:
-    diffusivity, rate = coefficients
-    return -diffusivity * _curvature(u) / dx**2 - rate * u * (1 - u)
-
-
-def _slope(u: Tensor, dx: float) -> Tensor:
-    return (torch.roll(u, -1, -1) - torch.roll(u, 1, -1)) / (2 * dx)
-
-
-def _curvature(u: Tensor) -> Tensor:
-    return torch.roll(u, -1, -1) - 2 * u + torch.roll(u, 1, -1)
-
-
-# L(u) of the equations that have a discrete residual. The wave equation's would mix fields of two units in one norm.
-_SPATIAL: dict[str, Callable[[Tensor, list[Tensor], float], Tensor]] = {
-    "burgers": _burgers,
-    "advection": _advection,
-    "diffusion_reaction": _diffusion_reaction,
-}
+        residual = pde_residual(previous, frame, coefficients, self.metadata)
+        return -_rms(residual) * self.metadata.dt / _rms(previous)
 
 
 @dataclass(frozen=True)
@@ -151,7 +112,7 @@ def weighted_rewards(weights: Mapping[str, float], metadata: FieldMetadata) -> R
         ),
         "pde_residual": (
             PdeResidual(metadata),
-            None if metadata.equation in _SPATIAL else f"there is no discrete residual for '{metadata.equation}'",
+            None if metadata.equation in RESIDUALS else f"there is no discrete residual for '{metadata.equation}'",
         ),
         "positivity": (
             Positivity(metadata),

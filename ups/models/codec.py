@@ -1,4 +1,4 @@
-"""The codec: grid encoder and local any-point decoder of a periodic field on a grid of any rank.
+"""The codec of a periodic field on a grid of any rank, with the grid encoder and the local any-point decoder.
 
 Shapes: B batch, C field channels, *space grid points along each of d axes (X on a line), N tokens, D latent width,
 H hidden width, Q query points, K neighbouring tokens, R grid points per token. Fields are as `ups.data.reference_frame`
@@ -7,16 +7,26 @@ shows them: in normalised units, and in the comoving frame without their mean.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ups.errors import ParameterError
+from ups.models.global_decoder import GlobalDecoder
+from ups.models.neighbourhood import (
+    basis_network,
+    check_neighbours,
+    frequencies_of,
+    inside_patch,
+    nearest_tokens,
+    relative_features,
+)
+from ups.models.point_encoder import PointEncoder
 from ups.models.token_convolution import TokenConvolution
-from ups.models.token_grid import Size, axes, neighbour_offsets, shifted, token_grid
+from ups.models.token_grid import Size, axes, from_patches, neighbour_offsets, patches, shifted, token_grid
 from ups.parameters.shared import Frame
 
 
@@ -42,8 +52,8 @@ class GridEncoder(nn.Module):
         nn.init.zeros_(self.out.weight)
 
     def forward(self, u: Tensor) -> Tensor:
-        patches = _patches(u, self.shape)
-        return self.linear(patches) + self.out(self.mix(self.lift(patches)))
+        p = patches(u, self.shape)
+        return self.linear(p) + self.out(self.mix(self.lift(p)))
 
 
 class LocalDecoder(nn.Module):
@@ -55,8 +65,7 @@ class LocalDecoder(nn.Module):
     over axes of Hann windows `neighbours` tokens wide), so that u is continuous where the set of neighbours changes. On
     the grid the relative coordinates repeat under every token, and the sum is one matrix product (`on_grid`).
 
-    A decoder that attends to all tokens from absolute coordinates needs many more parameters for the same error on
-    a grid: see docs/log.md.
+    `GlobalDecoder` is the decoder that attends to all tokens from absolute coordinates.
     """
 
     frequencies: Tensor
@@ -73,24 +82,14 @@ class LocalDecoder(nn.Module):
         frequencies: int,
     ) -> None:
         super().__init__()
-        if neighbours % 2 == 0 or not 3 <= neighbours <= min(shape):
-            raise ParameterError(
-                f"train_codec.decoder.neighbours = {neighbours} must be odd, at least 3 and at most the tokens along "
-                f"each axis: latent.tokens = {math.prod(shape)} make {' x '.join(map(str, shape))}"
-            )
+        check_neighbours("train_codec.decoder.neighbours", neighbours, shape)
         self.channels, self.shape, self.neighbours = channels, tuple(shape), neighbours
         rank = len(self.shape)
         self.offsets = neighbour_offsets(neighbours, rank)  # K
         self.skip = nn.Linear(dim, hidden)
         self.mix = nn.Sequential(*(TokenConvolution(hidden, 3, shape) for _ in range(depth - 1)))
-        self.basis = nn.Sequential(
-            nn.Linear(rank * (2 * frequencies + 1), hidden),
-            nn.GELU(),
-            nn.Linear(hidden, hidden),
-            nn.GELU(),
-            nn.Linear(hidden, channels * hidden),
-        )
-        self.register_buffer("frequencies", torch.arange(1, frequencies + 1) * (2 * math.pi / neighbours))
+        self.basis = basis_network(rank, frequencies, hidden, channels * hidden)
+        self.register_buffer("frequencies", frequencies_of(frequencies, neighbours))
         self.register_buffer("grid_basis", None, persistent=False)
 
     def forward(self, z: Tensor, x: Tensor) -> Tensor:
@@ -104,14 +103,8 @@ class LocalDecoder(nn.Module):
             Field values, (B, C, Q).
         """
         h = self._hidden(z)
-        counts = torch.tensor(self.shape, device=x.device)
-        position = x * counts  # ([B,] Q, d), in token widths
-        offsets = torch.tensor(self.offsets, device=x.device)  # (K, d)
-        nearest = position.floor()[..., None, :] + offsets  # ([B,] Q, K, d)
-        basis = self._basis(position[..., None, :] - nearest - 0.5)  # ([B,] Q, K, C, H)
-        places = nearest.long().remainder(counts)
-        strides = [math.prod(self.shape[axis + 1 :]) for axis in range(len(self.shape))]
-        index = (places * torch.tensor(strides, device=x.device)).sum(-1)  # ([B,] Q, K)
+        relative, index = nearest_tokens(x, self.shape, self.offsets)  # ([B,] Q, K, d), ([B,] Q, K)
+        basis = self._basis(relative)  # ([B,] Q, K, C, H)
         if x.ndim == 2:  # the same points in every sample: one basis serves them all
             return torch.einsum("qkch,bqkh->bcq", basis, h[:, index])
         rows = torch.arange(z.shape[0], device=z.device)[:, None, None]
@@ -130,7 +123,7 @@ class LocalDecoder(nn.Module):
         h = self._hidden(z)
         basis = self._on_grid(points) if self.grid_basis is None else self.grid_basis
         near = torch.stack([shifted(h, offset, self.shape) for offset in self.offsets], dim=2)  # (B, N, K, H)
-        return _from_patches(torch.einsum("rkch,bnkh->bcnr", basis, near), self.shape, points)
+        return from_patches(torch.einsum("rkch,bnkh->bcnr", basis, near), self.shape, points)
 
     @torch.no_grad()
     def keep_grid(self, points: Sequence[int]) -> None:
@@ -142,44 +135,20 @@ class LocalDecoder(nn.Module):
 
     def _on_grid(self, points: Sequence[int]) -> Tensor:
         """Basis functions at the grid points under a token, relative to its neighbours: (R, K, C, H)."""
-        device = self.frequencies.device
-        sides = [count // tokens for count, tokens in zip(points, self.shape, strict=True)]
-        lines = [(torch.arange(side, device=device) + 0.5) / side - 0.5 for side in sides]
-        inside = torch.cartesian_prod(*lines).reshape(-1, len(sides))  # (R, d)
-        return self._basis(inside[:, None] - torch.tensor(self.offsets, device=device))
+        inside = inside_patch(points, self.shape, self.frequencies)
+        return self._basis(inside[:, None] - torch.tensor(self.offsets, device=inside.device))
 
     def _hidden(self, z: Tensor) -> Tensor:
         return self.mix(self.skip(z))
 
     def _basis(self, relative: Tensor) -> Tensor:
         """Windowed basis functions at relative coordinates in token widths: (..., d) -> (..., C, H)."""
-        features, windows = [], []
-        for along in relative.unbind(-1):
-            phase = along[..., None] * self.frequencies
-            scaled = along[..., None] * (2 / self.neighbours)
-            features += [scaled, phase.sin(), phase.cos()]
-            windows.append(torch.cos(along * (math.pi / self.neighbours)).square() * (2 / self.neighbours))
-        values = self.basis(torch.cat(features, dim=-1))
-        window = functools.reduce(torch.mul, windows)
-        return (values * window[..., None]).unflatten(-1, (self.channels, -1))
+        features, window = relative_features(relative, self.frequencies, self.neighbours)
+        return (self.basis(features) * window[..., None]).unflatten(-1, (self.channels, -1))
 
 
-def _patches(u: Tensor, shape: Sequence[int]) -> Tensor:
-    """(B, C, *space) -> (B, N, C R): the values under each token."""
-    rank = len(shape)
-    for axis, tokens in enumerate(shape):
-        u = u.unflatten(2 + 2 * axis, (tokens, -1))  # (B, C, t_0, r_0, t_1, r_1, ...)
-    order = (0, *range(2, 2 + 2 * rank, 2), 1, *range(3, 3 + 2 * rank, 2))
-    return u.permute(order).flatten(1 + rank).flatten(1, rank)
-
-
-def _from_patches(values: Tensor, shape: Sequence[int], points: Sequence[int]) -> Tensor:
-    """(B, C, N, R) -> (B, C, *points)."""
-    rank = len(shape)
-    sides = [count // tokens for count, tokens in zip(points, shape, strict=True)]
-    folded = values.unflatten(3, tuple(sides)).unflatten(2, tuple(shape))
-    order = (0, 1, *(axis for at in range(rank) for axis in (2 + at, 2 + rank + at)))
-    return folded.permute(order).reshape(*values.shape[:2], *points)
+ENCODERS: dict[str, type[nn.Module]] = {"grid": GridEncoder, "points": PointEncoder}
+DECODERS: dict[str, type[nn.Module]] = {"local": LocalDecoder, "global": GlobalDecoder}
 
 
 class Codec(nn.Module):
@@ -189,7 +158,8 @@ class Codec(nn.Module):
         channels: field channels C.
         points: grid points of the training grid along each axis, or their number on a line.
         tokens, dim: size of the latent space.
-        encoder: {hidden, depth, kernel}; decoder: {hidden, depth, neighbours, frequencies}.
+        encoder, decoder: `name` in `ENCODERS` and `DECODERS`, and the arguments of that class. Without a name, as in
+            weights from before there were several: `grid` and `local`.
         frame: frame of reference of the fields; in the comoving one, decoded fields have no mean.
 
     Raises:
@@ -204,18 +174,41 @@ class Codec(nn.Module):
         points: Size,
         tokens: int,
         dim: int,
-        encoder: dict[str, int],
-        decoder: dict[str, int],
+        encoder: dict[str, Any],
+        decoder: dict[str, Any],
         frame: Frame = "laboratory",
     ) -> None:
         super().__init__()
         self.points, self.frame = axes(points), frame
-        self.encoder = GridEncoder(channels, self.points, tokens, dim, **encoder)
-        self.decoder = LocalDecoder(channels, self.encoder.shape, dim, **decoder)
+        encoder, decoder = dict(encoder), dict(decoder)
+        encoder_class = ENCODERS[encoder.pop("name", "grid")]
+        decoder_class = DECODERS[decoder.pop("name", "local")]
+        self.encoder: Any = encoder_class(channels, self.points, tokens, dim, **encoder)
+        self.decoder: Any = decoder_class(channels, self.encoder.shape, dim, **decoder)
 
     def encode(self, u: Tensor) -> Tensor:
         """(B, C, *space) -> (B, N, D)."""
         return self.encoder(u)
+
+    def encode_at(self, values: Tensor, x: Tensor, volumes: Tensor | None = None) -> Tensor:
+        """Encode values at points of a cloud or a mesh: (B, C, Q) -> (B, N, D).
+
+        Args:
+            values: field values as the codec sees fields, (B, C, Q).
+            x: their positions as fractions of the domain, (Q, d) or (B, Q, d), on a line (Q,) or (B, Q).
+            volumes: of the cells that the points stand for, (Q,) or (B, Q), in any unit; without them, points count
+                alike.
+
+        Raises:
+            ParameterError: if the encoder takes fields on its grid alone.
+            DataError: if a token has no point near it.
+        """
+        if not isinstance(self.encoder, PointEncoder):
+            raise ParameterError(
+                "this codec's encoder takes fields on its grid alone; one with train_codec.encoder.name: points takes "
+                "values at any points (variant point-encoder)"
+            )
+        return self.encoder.at(values, x[..., None] if len(self.points) == 1 else x, volumes)
 
     def decode(self, z: Tensor) -> Tensor:
         """(B, N, D) -> (B, C, *space) on the training grid."""

@@ -9,10 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from ups.models.pde_transformer import PdeTransformer
+from ups.models.stacked_transformer import StackedTransformer
 from ups.models.token_grid import Size, axes
 from ups.models.token_network import TokenNetwork
 
-BACKBONES: dict[str, type[nn.Module]] = {"pde_transformer": PdeTransformer, "token_convolution": TokenNetwork}
+BACKBONES: dict[str, type[nn.Module]] = {
+    "pde_transformer": PdeTransformer,
+    "stacked_transformer": StackedTransformer,
+    "token_convolution": TokenNetwork,
+}
 
 
 class LatentOperator(nn.Module):

@@ -88,6 +88,23 @@ class GroupAttention(nn.Module):
         return self.out(mixed).transpose(1, 2).reshape(batch, tokens, width)
 
 
+class DropPath(nn.Module):
+    """Drop a residual branch for a share `rate` of the samples in training; the others are scaled to keep its mean.
+
+    Stochastic depth (Huang et al. 2016, arXiv:1603.09382). Shapes: (B, N, W) -> (B, N, W).
+    """
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, branch: Tensor) -> Tensor:
+        if not self.training or self.rate == 0:
+            return branch
+        kept = torch.rand(len(branch), 1, 1, device=branch.device) >= self.rate
+        return branch * kept / (1 - self.rate)
+
+
 class Block(nn.Module):
     """Pre-norm attention and MLP, each modulated by the condition (AdaLN).
 
@@ -103,6 +120,7 @@ class Block(nn.Module):
         mlp_ratio: float,
         dropout: float,
         condition: int,
+        drop_path: float = 0.0,
     ) -> None:
         super().__init__()
         inner = round(width * mlp_ratio)
@@ -112,11 +130,12 @@ class Block(nn.Module):
         self.modulation = nn.Linear(condition, 4 * width)
         nn.init.zeros_(self.modulation.weight)
         nn.init.zeros_(self.modulation.bias)
+        self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         scale_a, shift_a, scale_m, shift_m = self.modulation(condition)[:, None].chunk(4, dim=-1)
-        x = x + self.attention(self.norms[0](x) * (1 + scale_a) + shift_a)
-        return x + self.mlp(self.norms[1](x) * (1 + scale_m) + shift_m)
+        x = x + self.drop_path(self.attention(self.norms[0](x) * (1 + scale_a) + shift_a))
+        return x + self.drop_path(self.mlp(self.norms[1](x) * (1 + scale_m) + shift_m))
 
 
 class Level(nn.Module):

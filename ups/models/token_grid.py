@@ -62,6 +62,24 @@ def from_grid(field: Tensor) -> Tensor:
     return field.flatten(2).transpose(1, 2)
 
 
+def patches(u: Tensor, shape: Sequence[int]) -> Tensor:
+    """(B, C, *space) -> (B, N, C R): the values under each token, R points of each channel."""
+    rank = len(shape)
+    for axis, tokens in enumerate(shape):
+        u = u.unflatten(2 + 2 * axis, (tokens, -1))  # (B, C, t_0, r_0, t_1, r_1, ...)
+    order = (0, *range(2, 2 + 2 * rank, 2), 1, *range(3, 3 + 2 * rank, 2))
+    return u.permute(order).flatten(1 + rank).flatten(1, rank)
+
+
+def from_patches(values: Tensor, shape: Sequence[int], points: Sequence[int]) -> Tensor:
+    """(B, C, N, R) -> (B, C, *points)."""
+    rank = len(shape)
+    sides = [count // tokens for count, tokens in zip(points, shape, strict=True)]
+    folded = values.unflatten(3, tuple(sides)).unflatten(2, tuple(shape))
+    order = (0, 1, *(axis for at in range(rank) for axis in (2 + at, 2 + rank + at)))
+    return folded.permute(order).reshape(*values.shape[:2], *points)
+
+
 def wrap(field: Tensor, width: int) -> Tensor:
     """Continue (B, W, *shape) periodically by `width` on every side."""
     return F.pad(field, (width, width) * (field.dim() - 2), mode="circular")

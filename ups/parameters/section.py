@@ -39,6 +39,9 @@ class Optimization(Section):
 
     `optimizer`: `adamw`, or `muon`, which orthogonalises the updates of matrices and leaves all other weights to AdamW.
     Its steps are scaled to AdamW's usual size, so learning rate and weight decay mean the same for both.
+
+    `gradient_clip` bounds the norm of the whole gradient, `clip_per_parameter`, applied before it, that of each
+    weight's own; null bounds nothing.
     """
 
     epochs: NonNegative
@@ -53,6 +56,7 @@ class Optimization(Section):
     weight_decay: NonNegativeFloat = 0.0
     betas: tuple[Fraction, Fraction] = Field(default=(0.9, 0.999), strict=False)
     gradient_clip: PositiveFloat | None = 1.0
+    clip_per_parameter: PositiveFloat | None = None
     ema_decay: Fraction | None = 0.999
     max_skipped_updates: Positive = 10
 

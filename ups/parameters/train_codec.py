@@ -1,27 +1,67 @@
 """Parameters of the codec and its training."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from ups.parameters.section import NonNegative, NonNegativeFloat, Optimization, Positive, Section
 
 
-class Encoder(Section):
-    """Grid encoder: patches of the grid -> tokens, mixed by `depth` periodic token convolutions of width `hidden`."""
+class GridEncoder(Section):
+    """Patches of the grid -> tokens, mixed by `depth` periodic token convolutions of width `hidden`."""
 
+    name: Literal["grid"]
     hidden: Positive
     depth: NonNegative
     kernel: Positive
 
 
-class Decoder(Section):
+class PointEncoder(Section):
+    """Points of a cloud, a mesh or the grid -> tokens, by messages over a window of `neighbours` tokens.
+
+    `frequencies`: of the Fourier features of the coordinates relative to a token. After that `depth` rounds of messages
+    between tokens, over `kernel` of them along each axis.
+    """
+
+    name: Literal["points"]
+    hidden: Positive
+    depth: NonNegative
+    kernel: Positive
+    neighbours: Positive
+    frequencies: Positive
+
+
+class LocalDecoder(Section):
     """Local any-point decoder: a query reads its `neighbours` nearest tokens through their relative coordinate."""
 
+    name: Literal["local"]
     hidden: Positive
     depth: Positive
     neighbours: Positive
     frequencies: Positive
+
+
+class GlobalDecoder(Section):
+    """Global any-point decoder: a query, Fourier features of its coordinates, attends `depth` times to all tokens.
+
+    `frequencies` along each axis; about half the tokens of an axis are needed to tell one token from the next.
+    """
+
+    name: Literal["global"]
+    hidden: Positive
+    depth: Positive
+    heads: Positive
+    frequencies: Positive
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.hidden % self.heads:
+            raise ValueError(f"heads = {self.heads} must divide hidden = {self.hidden}")
+        return self
+
+
+Encoder = Annotated[GridEncoder | PointEncoder, Field(discriminator="name")]
+Decoder = Annotated[LocalDecoder | GlobalDecoder, Field(discriminator="name")]
 
 
 class InverseLosses(Section):

@@ -46,6 +46,39 @@ class PdeTransformer(Section):
         return self
 
 
+class StackedTransformer(Section):
+    """`depth` pre-norm transformer blocks on a fixed set of tokens, `hidden` wide, `heads` heads over all channels.
+
+    `drop_path`: share of samples that skip the last block's branches in training; it rises from 0 at the first block.
+    The embedding sees `stem` tokens.
+    """
+
+    name: Literal["stacked_transformer"]
+    hidden: Positive
+    depth: Positive
+    heads: Positive
+    mlp_ratio: PositiveFloat
+    dropout: Fraction
+    drop_path: Fraction
+    stem: Positive
+
+    @property
+    def token_multiple(self) -> int:
+        return 1
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.stem % 2 == 0:
+            raise ValueError(f"stem = {self.stem} must be odd, so that a token sits in its middle")
+        if self.hidden % self.heads:
+            near = [h for h in range(1, self.hidden + 1) if self.hidden % h == 0]
+            best = min(near, key=lambda h: abs(h - self.heads))
+            raise ValueError(
+                f"heads = {self.heads} must divide hidden = {self.hidden}; the nearest that does is {best}"
+            )
+        return self
+
+
 class TokenConvolutionModel(Section):
     """`blocks` residual convolutions over `kernel` neighbouring tokens, `hidden` wide, without normalisation layers."""
 
@@ -65,7 +98,7 @@ class TokenConvolutionModel(Section):
         return self
 
 
-Backbone = Annotated[PdeTransformer | TokenConvolutionModel, Field(discriminator="name")]
+Backbone = Annotated[PdeTransformer | StackedTransformer | TokenConvolutionModel, Field(discriminator="name")]
 
 
 class Curriculum(Section):
@@ -85,13 +118,14 @@ class OperatorLosses(Section):
     """Weights of the loss terms; each is logged unweighted on its own.
 
     `forward`, `spectral` and `relative` compare latents; `decoded` compares decoded fields with the true ones, as the
-    square of the nRMSE.
+    square of the nRMSE; `physics` is the residual of the equation between each decoded frame and the one before it.
     """
 
     forward: NonNegativeFloat
     spectral: NonNegativeFloat
     relative: NonNegativeFloat
     decoded: NonNegativeFloat
+    physics: NonNegativeFloat
 
 
 Symmetry = Literal["shift", "reflection"]

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from ups.errors import TrainingError
 from ups.parameters.section import Optimization
 from ups.training.checkpoint import Checkpoint
+from ups.training.clipping import clip_gradients
 from ups.training.ema import EMA
 from ups.training.history import History
 from ups.training.losses import TermMeans, Terms, total
@@ -132,7 +133,7 @@ def train(
                 (value * share).backward()
                 means.add(terms, share)
             team.add_gradients(model)
-            norm = float(nn.utils.clip_grad_norm_(model.parameters(), optimization.gradient_clip or math.inf))
+            norm = clip_gradients(model, optimization)
             if monitor.accepts(norm):
                 optimizer.step(rate)
                 ema.update(model)

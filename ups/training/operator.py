@@ -9,8 +9,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ups.data.fields import FieldMetadata
 from ups.data.latents import Latents
+from ups.data.normalization import FieldNormalizer
+from ups.data.pde_residual import RESIDUALS, pde_residual
 from ups.data.reference_frame import Observed
+from ups.errors import ParameterError
 from ups.models.codec import Codec
 from ups.models.operator import LatentOperator
 from ups.models.rollout import step_map, unroll
@@ -61,12 +65,18 @@ class OperatorObjective:
     Terms (each a mean over the K frames of a rollout, through which gradients flow):
         forward: MSE; spectral: mismatch of amplitudes; relative: nRMSE; all of standardised latents.
         decoded: MSE / mean(u^2) of decoded fields, the square of the nRMSE that forecasts are judged by.
+        physics: mean(R^2) dt^2 / mean(u_previous^2), R the residual of the equation between a decoded frame and the one
+            before it: the true start frame, then the decoded frames themselves. It asks for no truth.
 
     Args:
         train, validation: latents.
         losses, curriculum: weights, and lengths and starts of the rollouts.
-        space: the fields; only read if `losses.decoded` is positive, the operator re-encodes, or samples are moved.
+        space: the fields; only read if `losses.decoded` or `losses.physics` is positive, the operator re-encodes, or
+            samples are moved.
         symmetries: by which training samples are moved.
+
+    Raises:
+        ParameterError: if `losses.physics` is positive and the equation has no residual on this grid.
     """
 
     def __init__(
@@ -80,6 +90,9 @@ class OperatorObjective:
     ) -> None:
         self.train, self.validation, self.space = Pairs(train), Pairs(validation), space
         self.losses, self.curriculum, self.symmetries = losses, curriculum, symmetries
+        self.metadata = train.metadata
+        if losses.physics:
+            _check_residual(losses.physics, train.metadata)
 
     def loss(self, operator: LatentOperator, indices: Tensor, progress: Progress, generator: torch.Generator) -> Terms:
         calls = rollout_steps(progress.fraction, self.curriculum)
@@ -106,6 +119,10 @@ class OperatorObjective:
             )
             error = relative_square((decoded + offset).flatten(0, 1), (truth + offset).flatten(0, 1))
             terms["decoded"] = Term(error, self.losses.decoded)
+        if self.losses.physics and decoded is not None:
+            start, offset = (moved[0][:, :1], moved[1]) if moved else self._start(indices, steps)
+            error = self._residual(torch.cat([start, decoded], dim=1), offset, coefficients)
+            terms["physics"] = Term(error, self.losses.physics)
         return terms
 
     def validate(self, operator: LatentOperator) -> dict[str, float]:
@@ -136,8 +153,8 @@ class OperatorObjective:
         self, operator: LatentOperator, z: Tensor, coefficients: Tensor, steps: int
     ) -> tuple[Tensor, Tensor | None]:
         """Return predicted tokens (S, steps, N, D) and, where anything needs them, fields (S, steps, C, *space)."""
-        codec = self.space.codec if self.losses.decoded or operator.reencode else None
-        step = step_map(operator.advance, codec, operator.reencode)
+        needed = self.losses.decoded or self.losses.physics or operator.reencode
+        step = step_map(operator.advance, self.space.codec if needed else None, operator.reencode)
         calls = list(unroll(step, z, coefficients, steps))
         decoded = [fields for _, fields in calls if fields is not None]
         return torch.cat([tokens for tokens, _ in calls], dim=1), torch.cat(decoded, dim=1) if decoded else None
@@ -158,8 +175,37 @@ class OperatorObjective:
         fields, offset = observed.fields[rows[:, None], frames], observed.offset[rows, None]
         return transform(fields, offset, self.space.codec.frame, self.symmetries, generator)
 
+    def _start(self, indices: Tensor, steps: int) -> tuple[Tensor, Tensor]:
+        """Return the true field at each window's start, (S, 1, C, X), and its offset."""
+        rows, frames = self.train.positions(indices, steps)
+        observed = self.space.train
+        return observed.fields[rows[:, None], frames[:, :1]], observed.offset[rows, None]
+
+    def _residual(self, frames: Tensor, offset: Tensor, coefficients: Tensor) -> Tensor:
+        """mean over steps of mean(R^2) dt^2 / mean(u_previous^2), from successive frames as the codec sees them.
+
+        In the comoving frame the field without its mean solves the same equation, so there the mean stays away.
+        """
+        scale = FieldNormalizer(self.metadata, frames.device).std
+        whole = (frames + offset) * scale
+        moving = frames * scale if self.space.codec.frame == "comoving" else whole
+        numbers = coefficients.repeat_interleave(frames.shape[1] - 1, dim=0)
+        residual = pde_residual(moving[:, :-1].flatten(0, 1), moving[:, 1:].flatten(0, 1), numbers, self.metadata)
+        size = whole[:, :-1].flatten(0, 1).flatten(1).square().mean(1).clamp_min(1e-12)
+        return (residual.flatten(1).square().mean(1) * self.metadata.dt**2 / size).mean()
+
     @staticmethod
     def _truth(pairs: Pairs, observed: Observed, indices: Tensor, steps: int) -> tuple[Tensor, Tensor]:
         """Return the fields after each sample's start, (S, steps, C, *space), and their offsets, (S, 1, C, 1, ...)."""
         rows, frames = pairs.positions(indices, steps)
         return observed.fields[rows[:, None], frames[:, 1:]], observed.offset[rows, None]
+
+
+def _check_residual(weight: float, metadata: FieldMetadata) -> None:
+    grid = metadata.grid
+    if metadata.equation not in RESIDUALS or grid.rank != 1 or not all(grid.periodic):
+        raise ParameterError(
+            f"train_operator.losses.physics = {weight}: there is no discrete residual for '{metadata.equation}' on a "
+            f"grid of {grid.points} points, periodic: {grid.periodic}; there is one on one periodic axis for "
+            f"{', '.join(RESIDUALS)}. Set it to 0."
+        )

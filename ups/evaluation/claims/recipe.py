@@ -361,8 +361,8 @@ CLAIMS: tuple[Claim, ...] = (
         "Sampling 2048 of 4096 queries halves the memory of the inverse loss; bf16 halves it again",
         "-50 %, -75 % with both",
         _outside_of_sweeps(
-            "needs the memory benchmark of the inverse loss (64 x 64 grid, batch 10, hidden 256) with and without "
-            "sampling and in bf16; no stage records its peak memory"
+            "needs the memory benchmark of the inverse loss, `python benchmarks/model/inverse_losses.py`, whose "
+            "verdicts are in docs/benchmarks.md; no stage records its peak memory"
         ),
     ),
 )
