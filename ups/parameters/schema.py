@@ -1,5 +1,6 @@
 """The whole parameter file: one field per section. Stages import only the sections they read."""
 
+import math
 from typing import Self
 
 from pydantic import Field, model_validator
@@ -10,7 +11,7 @@ from ups.parameters.evaluate_ttc import EvaluateTTC
 from ups.parameters.optional_stages import TrainReward, TrainSteadyPrior
 from ups.parameters.prepare_data import PrepareData
 from ups.parameters.section import Section
-from ups.parameters.shared import Compute, Data, Latent, Task
+from ups.parameters.shared import SAME, Compute, Data, Latent, Task, listed
 from ups.parameters.simulate import Simulate
 from ups.parameters.train_baseline import TrainBaseline
 from ups.parameters.train_codec import TrainCodec
@@ -54,7 +55,37 @@ class Parameters(Section):
                 "the corrector out with train_diffusion.optimization.epochs = 0"
             )
         self._check_corrector()
+        self._check_regimes()
         return self
+
+    def _check_regimes(self) -> None:
+        """Refuse training on regimes that the task does not have, and conditioning that does not suit their number."""
+        for name, values in (self.data.train_on or {}).items():
+            known = self.task.coefficients.get(name)
+            if known is None:
+                raise ValueError(
+                    f"data.train_on names {name!r}; the coefficients of '{self.task.equation}' are "
+                    f"{list(self.task.coefficients)}"
+                )
+            for value in listed(values):
+                if not any(math.isclose(value, other, rel_tol=SAME) for other in listed(known)):
+                    raise ValueError(
+                        f"data.train_on.{name} = {value:g} is none of task.coefficients.{name} = "
+                        f"{list(listed(known))}: a regime that is trained on must be in the data"
+                    )
+        trained = sum(self.data.trains_on(regime) for regime in self.task.regimes)
+        for section in (self.train_operator, self.train_baseline):
+            name = "train_operator" if section is self.train_operator else "train_baseline"
+            if trained > 1 and section.conditioning is None:
+                raise ValueError(
+                    f"{name}.conditioning = null, but {trained} regimes are trained on: say whether the network is "
+                    "told the coefficients (true) or not (false)"
+                )
+            if trained == 1 and section.conditioning is not None:
+                raise ValueError(
+                    f"{name}.conditioning = {str(section.conditioning).lower()}, but only one regime is trained on, so "
+                    "there is nothing to tell regimes apart by: set it to null"
+                )
 
     def _check_corrector(self) -> None:
         """Refuse a student of another kind of corrector, and a search that cannot pay for its candidates."""

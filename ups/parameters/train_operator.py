@@ -106,9 +106,14 @@ class TrainOperator(Section):
     fewer calls cost less and add up fewer errors, but each has further to go. The stages after this one (corrector,
     student, search) refine single steps and need 1. `symmetries`: of the equation, by one of which, drawn at random,
     each training sample is moved.
+
+    `conditioning`: where several regimes are trained on, whether the network is told the coefficients. true modulates
+    every block by their standardised logarithms, false shows the same network zeros in their place. null, the only
+    choice for a single regime, is the recipe's network.
     """
 
     model: Backbone
+    conditioning: bool | None = None
     reencode: bool
     frames_per_call: Positive
     symmetries: Annotated[tuple[Symmetry, ...], Field(strict=False)]

@@ -1,0 +1,102 @@
+"""What a network of several regimes is told of the coefficients.
+
+Shapes: B batch, P coefficients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ups.data.fields import FieldMetadata
+from ups.errors import ParameterError
+from ups.parameters.equations import EQUATIONS
+
+
+class CoefficientScale(nn.Module):
+    """s = (log p - m) / d of positive coefficients p, (p - m) / d of others; m and d are of the training trajectories.
+
+    A viscosity spans decades, and what it changes goes with its logarithm. A network that is not to see coefficients
+    gets zeros: the same network with the same initial weights, so that what conditioning is worth can be measured.
+
+    Args:
+        logarithmic: whether each coefficient is taken as its logarithm.
+        mean, std: m and d of each coefficient.
+        visible: False gives zeros.
+    """
+
+    mean: Tensor
+    std: Tensor
+    logarithmic: Tensor
+
+    def __init__(
+        self, logarithmic: Sequence[bool], mean: Sequence[float], std: Sequence[float], visible: bool = True
+    ) -> None:
+        super().__init__()
+        if not len(logarithmic) == len(mean) == len(std) or min(std, default=1.0) <= 0:
+            raise ValueError("logarithmic, mean and std need one entry for each coefficient, and std above 0")
+        self.visible = visible
+        # They are arguments of the model, which its configuration keeps; weights hold what was trained.
+        self.register_buffer("logarithmic", torch.tensor(logarithmic), persistent=False)
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32), persistent=False)
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32), persistent=False)
+
+    def forward(self, coefficients: Tensor) -> Tensor:
+        """Return what the network sees: (B, P) -> (B, P)."""
+        if not self.visible:
+            return torch.zeros_like(coefficients)
+        safe = torch.where(self.logarithmic, coefficients, torch.ones_like(coefficients))
+        return (torch.where(self.logarithmic, safe.log(), coefficients) - self.mean) / self.std
+
+
+def embedding(num_conditions: int, width: int) -> nn.Sequential:
+    """Return the network that makes features (B, width) of a condition (B, num_conditions) of several regimes.
+
+    Two layers, because what is right between the regimes of a training lies on a curve through them, not on a line.
+    """
+    return nn.Sequential(nn.Linear(num_conditions, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
+
+
+def compressed(numbers: Tensor) -> Tensor:
+    """Return scalars of order one from numbers that may span decades and signs: all that a single regime needs."""
+    return numbers.sign() * torch.log1p(numbers.abs() / 1e-3) / 5
+
+
+def conditioning_arguments(
+    switch: bool | None, coefficients: Tensor, metadata: FieldMetadata, parameter: str
+) -> dict[str, Any]:
+    """Return the argument `conditioning` of a model, under its name; nothing for a single regime.
+
+    Args:
+        switch: the parameter: whether the network is told the coefficients; None for a single regime.
+        coefficients: of the training trajectories, (B, P).
+        metadata: of the same.
+        parameter: the parameter's name, for messages.
+
+    Raises:
+        ParameterError: if the switch does not suit the number of regimes.
+    """
+    regimes = len(coefficients.unique(dim=0))
+    if switch is None:
+        if regimes > 1:
+            raise ParameterError(
+                f"{parameter} = null, but the training split holds {regimes} regimes: say whether the network is told "
+                "the coefficients (true) or not (false)."
+            )
+        return {}
+    if regimes == 1:
+        raise ParameterError(
+            f"{parameter} = {str(switch).lower()}, but the training split holds a single regime, so there is nothing "
+            "to tell regimes apart by. Set it to null."
+        )
+    equation = EQUATIONS[metadata.equation]
+    logarithmic = [coefficient.positive for coefficient in equation.coefficients]
+    values = coefficients.double().cpu()
+    scaled = torch.stack([v.log() if log else v for v, log in zip(values.T, logarithmic, strict=True)], dim=1)
+    std = scaled.std(dim=0, correction=0)
+    # A coefficient that does not vary is 0 in any unit.
+    scale = {"mean": scaled.mean(dim=0).tolist(), "std": torch.where(std > 0, std, 1.0).tolist()}
+    return {"conditioning": {"logarithmic": logarithmic, **scale, "visible": switch}}
