@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -22,9 +21,6 @@ from ups.errors import DataError
 from ups.parameters.equations import EQUATIONS
 from ups.parameters.shared import SAME, Data, Task, listed
 
-# How a regime relates to those trained on: one of them; within 10 % of one; inside or outside their range.
-Kind = Literal["trained", "near", "between", "outside"]
-_NEAR = 0.1
 _SHOWN = 8  # values named in a message
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
@@ -57,25 +53,6 @@ class Samples:
         chosen = (self.initial >= initial.start) & (self.initial < initial.stop) & (self.trained | (not only_trained))
         found = np.flatnonzero(chosen)
         return found[np.argsort(self.initial[found], kind="stable")]
-
-
-def kind(values: Sequence[float], trained: Sequence[Sequence[float]]) -> Kind:
-    """Return how a regime relates to those trained on.
-
-    `near` comes before `between` and `outside`: every coefficient is within 10 % of the same trained regime's.
-
-    Args:
-        values: coefficients of the regime, (P,).
-        trained: those of the regimes trained on, (R, P).
-    """
-    point, known = np.asarray(values, dtype=float), np.asarray(trained, dtype=float)
-    if np.isclose(point, known, rtol=SAME, atol=0).all(1).any():
-        return "trained"
-    # 1 + SAME: 0.11 is 10 % above 0.1, but not in binary.
-    if (np.abs(point - known) <= _NEAR * (1 + SAME) * np.abs(known)).all(1).any():
-        return "near"
-    inside = (point >= known.min(0) * (1 - SAME)) & (point <= known.max(0) * (1 + SAME))
-    return "between" if inside.all() else "outside"
 
 
 def assign(source: Source, task: Task, data: Data) -> tuple[Samples, list[str]]:
@@ -116,7 +93,7 @@ def assign(source: Source, task: Task, data: Data) -> tuple[Samples, list[str]]:
             if not np.isclose(value, task.regimes[0][name], rtol=SAME, atol=0)
         ]
     initial = np.arange(source.num_samples) if source.initial is None else source.initial
-    return Samples(table, initial.astype(np.int64), _trained(table, names, task, data, several)), notes
+    return Samples(table, initial.astype(np.int64), _trained(table, names, task, data)), notes
 
 
 def split(source: Source, samples: Samples, data: Data) -> dict[Split, Rows]:
@@ -179,12 +156,10 @@ def _matched(table: Table, task: Task, names: Sequence[str], source: Source) -> 
     return declared[equal.argmax(1)]
 
 
-def _trained(table: Table, names: Sequence[str], task: Task, data: Data, several: bool) -> npt.NDArray[np.bool_]:
+def _trained(table: Table, names: Sequence[str], task: Task, data: Data) -> npt.NDArray[np.bool_]:
     foreign = sorted(set(data.train_on or {}) - set(names))
     if foreign:
         raise DataError(f"data.train_on names {foreign}; the coefficients of '{task.equation}' are {list(names)}.")
-    if not several:
-        return np.ones(len(table), dtype=bool)
     regimes, where = np.unique(table, axis=0, return_inverse=True)
     chosen = np.array([data.trains_on(dict(zip(names, regime.tolist(), strict=True))) for regime in regimes])
     if not chosen.any():

@@ -155,6 +155,14 @@ def _judge_flat(made: Inspection, seen: View) -> None:
 
 
 def _say_physics(made: Inspection, seen: View, source: Source, stride: int) -> None:
+    several = {name: value for name, value in source.coefficients.items() if isinstance(value, np.ndarray)}
+    if several:
+        made.physics += [
+            f"{name} differs from trajectory to trajectory: {len(np.unique(value))} values, {value.min():g} to "
+            f"{value.max():g}"
+            for name, value in several.items()
+        ]
+        return
     if source.equation not in _ADVECTS:
         made.physics.append("The file states no equation: no attribute `Nu` (Burgers) or `beta` (advection).")
         return

@@ -65,38 +65,30 @@ def compressed(numbers: Tensor) -> Tensor:
     return numbers.sign() * torch.log1p(numbers.abs() / 1e-3) / 5
 
 
-def conditioning_arguments(
-    switch: bool | None, coefficients: Tensor, metadata: FieldMetadata, parameter: str
-) -> dict[str, Any]:
+def conditioning_arguments(told: bool, coefficients: Tensor, metadata: FieldMetadata) -> dict[str, Any]:
     """Return the argument `conditioning` of a model, under its name; nothing for a single regime.
 
     Args:
-        switch: the parameter: whether the network is told the coefficients; None for a single regime.
+        told: whether the network is told the coefficients.
         coefficients: of the training trajectories, (B, P).
         metadata: of the same.
-        parameter: the parameter's name, for messages.
 
     Raises:
-        ParameterError: if the switch does not suit the number of regimes.
+        ParameterError: if a coefficient whose logarithm is taken is not positive.
     """
-    regimes = len(coefficients.unique(dim=0))
-    if switch is None:
-        if regimes > 1:
-            raise ParameterError(
-                f"{parameter} = null, but the training split holds {regimes} regimes: say whether the network is told "
-                "the coefficients (true) or not (false)."
-            )
+    if len(coefficients.unique(dim=0)) == 1:
         return {}
-    if regimes == 1:
-        raise ParameterError(
-            f"{parameter} = {str(switch).lower()}, but the training split holds a single regime, so there is nothing "
-            "to tell regimes apart by. Set it to null."
-        )
     equation = EQUATIONS[metadata.equation]
     logarithmic = [coefficient.positive for coefficient in equation.coefficients]
     values = coefficients.double().cpu()
+    for name, column, log in zip(equation.coefficient_names, values.T, logarithmic, strict=True):
+        if log and not bool((column > 0).all()):
+            raise ParameterError(
+                f"{name} = {float(column.min()):g} in the training split: '{metadata.equation}' needs it above 0, "
+                "and a network of several regimes is told its logarithm. Leave that regime out with data.train_on."
+            )
     scaled = torch.stack([v.log() if log else v for v, log in zip(values.T, logarithmic, strict=True)], dim=1)
     std = scaled.std(dim=0, correction=0)
     # A coefficient that does not vary is 0 in any unit.
     scale = {"mean": scaled.mean(dim=0).tolist(), "std": torch.where(std > 0, std, 1.0).tolist()}
-    return {"conditioning": {"logarithmic": logarithmic, **scale, "visible": switch}}
+    return {"conditioning": {"logarithmic": logarithmic, **scale, "visible": told}}

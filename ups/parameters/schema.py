@@ -59,7 +59,12 @@ class Parameters(Section):
         return self
 
     def _check_regimes(self) -> None:
-        """Refuse training on regimes that the task does not have, and conditioning that does not suit their number."""
+        """Refuse to train on values that a task of several regimes does not have.
+
+        A task of one regime may meet the choice of another task's variants; `prepare_data` knows whether the file fits.
+        """
+        if len(self.task.regimes) == 1:
+            return
         for name, values in (self.data.train_on or {}).items():
             known = self.task.coefficients.get(name)
             if known is None:
@@ -73,19 +78,6 @@ class Parameters(Section):
                         f"data.train_on.{name} = {value:g} is none of task.coefficients.{name} = "
                         f"{list(listed(known))}: a regime that is trained on must be in the data"
                     )
-        trained = sum(self.data.trains_on(regime) for regime in self.task.regimes)
-        for section in (self.train_operator, self.train_baseline):
-            name = "train_operator" if section is self.train_operator else "train_baseline"
-            if trained > 1 and section.conditioning is None:
-                raise ValueError(
-                    f"{name}.conditioning = null, but {trained} regimes are trained on: say whether the network is "
-                    "told the coefficients (true) or not (false)"
-                )
-            if trained == 1 and section.conditioning is not None:
-                raise ValueError(
-                    f"{name}.conditioning = {str(section.conditioning).lower()}, but only one regime is trained on, so "
-                    "there is nothing to tell regimes apart by: set it to null"
-                )
 
     def _check_corrector(self) -> None:
         """Refuse a student of another kind of corrector, and a search that cannot pay for its candidates."""

@@ -27,6 +27,7 @@ from ups.data.fields import FieldMetadata, Normalization, Split, TrainingRange
 from ups.data.progress import Progress
 from ups.data.quantities import change, conserved
 from ups.data.readers import Source, open_source
+from ups.data.regime_kind import kind
 from ups.data.regimes import Rows, Samples
 from ups.errors import DataError
 from ups.parameters.equations import EQUATIONS
@@ -144,7 +145,7 @@ def _coefficients(metadata: FieldMetadata, samples: Samples, rows: dict[Split, R
     found = [
         {
             "coefficients": dict(zip(names, regime.tolist(), strict=True)),
-            "kind": regimes.kind(regime, trained),
+            "kind": kind(regime.tolist(), trained.tolist()),
             "trajectories": {name: int((table[rows[name]] == regime).all(1).sum()) for name in SPLITS},
         }
         for regime in every

@@ -46,9 +46,7 @@ def run(params: Params, inputs: Inputs, outputs: Path) -> dict[str, Any]:
         read_config(inputs[key].parent)["parameters"] for key in ("codec_config", "operator_config")
     )
     torch.manual_seed(params.seed)
-    told = conditioning_arguments(
-        settings.conditioning, train.coefficients, train.metadata, "train_baseline.conditioning"
-    )
+    told = conditioning_arguments(settings.conditioning, train.coefficients, train.metadata)
     model = fno_of_size(size, settings.modes, settings.layers, train.metadata, settings.frame, **told)
     objective = FieldStepObjective(train, validation, settings.frame)
     execution = Execution(NAME, params, inputs, outputs, machine)

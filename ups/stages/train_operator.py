@@ -55,9 +55,7 @@ def run(params: Params, inputs: Inputs, outputs: Path) -> dict[str, Any]:
         "backbone": settings.model.model_dump(),
         "reencode": settings.reencode,
         "frames_per_call": settings.frames_per_call,
-        **conditioning_arguments(
-            settings.conditioning, train.coefficients, train.metadata, "train_operator.conditioning"
-        ),
+        **conditioning_arguments(settings.conditioning, train.coefficients, train.metadata),
     }
     torch.manual_seed(params.seed)
     operator = LatentOperator(**arguments)
