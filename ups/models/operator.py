@@ -61,7 +61,7 @@ class LatentOperator(nn.Module):
             dim=dim,
             num_conditions=1 + num_coefficients,
             frames=frames_per_call,
-            modulated=conditioning is not None,
+            **({} if conditioning is None else {"modulated": True}),
             **arguments,
         )
         self.register_buffer("mean", torch.zeros(dim))
