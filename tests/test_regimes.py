@@ -86,11 +86,10 @@ def test_every_regime_is_the_exact_solution_of_its_own_viscosity(project):
     metrics = project(simulate)
     assert metrics["samples"] == 18
     assert list(metrics["error_nrmse_by_regime"]) == ["viscosity=0.02", "viscosity=0.03", "viscosity=0.08"]
-    with open_source(tmp := Path(OWN)) as source:
+    with open_source(Path(OWN)) as source:
         assert source.initial.tolist() == [number for number in range(6) for _ in VISCOSITIES]
         stored = {nu: np.concatenate(list(source.chunks(at, at + 1))) for at, nu in enumerate(VISCOSITIES)}
         assert source.coefficients["viscosity"].tolist() == VISCOSITIES * 6
-    assert tmp.is_file()
     times = torch.linspace(0, 1, 5, dtype=torch.float64)
 
     def error(field, viscosity):
@@ -217,7 +216,13 @@ def test_a_split_without_trained_trajectories_is_refused(project, tmp_path):
 
 @pytest.mark.parametrize(
     ("coefficients", "match"),
-    [({"viscosity": []}, "holds no value"), ({"viscosity": [0.1, 0.1]}, "must not repeat"), ({}, "are \\['viscosity'")],
+    [
+        ({"viscosity": []}, "holds no value"),
+        ({"viscosity": [0.1, 0.1]}, "must not repeat"),
+        ({"viscosity": [0.1, "thick"]}, "a number, or a list of numbers, was expected"),
+        ({"viscosity": float("inf")}, "a number, or a list of numbers, was expected"),
+        ({}, r"are \['viscosity'"),
+    ],
 )
 def test_coefficients_that_make_no_regimes(coefficients, match):
     with pytest.raises(ValueError, match=match):

@@ -2,9 +2,16 @@
 
 import itertools
 import math
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import (
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    field_validator,
+    model_validator,
+)
 
 from ups.parameters.equations import EQUATIONS, EquationName
 from ups.parameters.section import NonNegative, PartialSection, Positive, PositiveFloat, Section
@@ -14,8 +21,17 @@ Frame = Literal["laboratory", "comoving"]
 
 # Relative difference up to which two values of a coefficient are one: files store them in float32 or float64.
 SAME = 1e-6
+
+
+def _number_or_list(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+    try:
+        return validate(value)
+    except ValidationError:  # one sentence instead of one for each of the two kinds
+        raise ValueError("a number, or a list of numbers, was expected") from None
+
+
 # One number, or several of which each is a regime of its own.
-Values = float | Annotated[tuple[float, ...], Field(strict=False)]
+Values = Annotated[float | Annotated[tuple[float, ...], Field(strict=False)], WrapValidator(_number_or_list)]
 
 
 def listed(values: Values) -> tuple[float, ...]:
