@@ -53,7 +53,7 @@ def trained(model, z, coefficients):
     """Take a few steps towards z, scaled by a factor of each row's own."""
     factor = coefficients.log()[:, :, None]
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
-    for _ in range(4):
+    for _ in range(8):
         optimizer.zero_grad()
         (model(z, coefficients) - z * factor).square().mean().backward()
         optimizer.step()

@@ -6,8 +6,8 @@
 * `error_vs_time.csv`, long: model, protocol, frame, time, metric, mean, stderr. `frame` counts stored frames, `time` is
   physical; where any trajectory has diverged both numbers are empty.
 * `metrics.json`: model -> protocol -> metric -> {mean, stderr}. A metric over a horizon is `nrmse@h16` (first 16
-  predicted frames); the full length carries no suffix. With several regimes also `regimes`, the same of each, and
-  `regime_kinds`. Beside the metrics stand plain numbers: `diverged`,
+  predicted frames); the full length carries no suffix. With several regimes also `regimes`, the main metrics of each,
+  and `regime_kinds`. Beside the metrics stand plain numbers: `diverged`,
   `frames_given`, `frames_predicted`, `seconds_per_trajectory`, `evaluations_per_trajectory`, `peak_memory_bytes`.
 """
 
@@ -42,7 +42,7 @@ def regimes(data: Trajectories) -> list[str]:
 
 
 def regime_kinds(data: Trajectories) -> dict[str, dict[str, Any]]:
-    """Return regime -> {kind, trajectories, nearest_trained}, rising; empty with a single regime that was trained on.
+    """Return regime -> {kind, trajectories, nearest_trained}, rising; empty with a single regime.
 
     `kind` says how it relates to the regimes trained on (`ups.data.regime_kind`), `nearest_trained` which of them is
     the nearest.
