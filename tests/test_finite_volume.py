@@ -54,6 +54,20 @@ def test_conserves_the_integral(exact, cells):
     assert float(errors.max()) < tolerance
 
 
+def test_a_batch_of_several_viscosities_costs_and_gives_what_its_regimes_do_apart(exact, monkeypatch):
+    """Each with its own nu/pi; and no trajectory takes the many steps of the most viscous one."""
+    viscosity = torch.tensor([0.02, 0.5] * 4)[:, None]
+    solver, given = FiniteVolume(64, exact.metadata), exact.fields[:, :1]
+    alone = [solver(given[row : row + 1], 3, viscosity[row : row + 1]) for row in range(8)]
+    seen = []
+    plain = finite_volume.solve_burgers
+    monkeypatch.setattr(
+        finite_volume, "solve_burgers", lambda u, nu, *a, **k: seen.append(nu.tolist()) or plain(u, nu, *a, **k)
+    )
+    torch.testing.assert_close(solver(given, 3, viscosity), torch.cat(alone), atol=1e-6, rtol=0)
+    assert seen == [pytest.approx([0.02] * 4), pytest.approx([0.5] * 4)]
+
+
 def test_padding_of_compiled_batches_changes_nothing(exact, monkeypatch):
     shapes = []
     plain = finite_volume.solve_burgers

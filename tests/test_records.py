@@ -1,12 +1,13 @@
 import json
 import math
+from dataclasses import replace
 
 import pandas as pd
 import pytest
 import torch
 from example_fields import advected_sines, drift
 
-from ups.data.fields import Trajectories
+from ups.data.fields import TrainingRange, Trajectories
 from ups.evaluation import records
 from ups.evaluation.scores import score
 
@@ -88,3 +89,26 @@ def test_regimes_are_apart(scores, data):
     assert third == pytest.approx(float(scores["operator"]["rollout_ic"].horizons["nrmse"]["full"][2]))
     one = Trajectories(data.fields, torch.ones(4, 1), data.index, data.metadata)
     assert records.metrics_by_regime(scores, one) == {}
+
+
+def test_regimes_rise_by_their_number_and_say_how_they_relate_to_the_training(data):
+    """As text "velocity=10" would come before "velocity=2"."""
+    coefficients = torch.tensor([[2.0], [10.0], [2.1], [5.0]])
+    training = TrainingRange(coefficients=((2.0, 10.0),), trajectories=8, frames=9, regimes=((2.0,), (10.0,)))
+    metadata = data.metadata.model_copy(update={"training": training})
+    found = records.regime_kinds(replace(data, coefficients=coefficients, metadata=metadata))
+    assert {name: about["kind"] for name, about in found.items()} == {
+        "velocity=2": "trained",
+        "velocity=2.1": "near",
+        "velocity=5": "between",
+        "velocity=10": "trained",
+    }
+    assert [about["nearest_trained"] for about in found.values()] == ["velocity=2"] * 2 + ["velocity=10"] * 2
+    assert records.regime_kinds(replace(data, coefficients=torch.full((4, 1), 2.0))) == {}
+
+
+def test_metadata_of_a_single_regime_read_as_they_always_did():
+    single = TrainingRange(coefficients=((0.01, 0.01),), trajectories=8, frames=9)
+    assert single.model_dump_json() == '{"coefficients":[[0.01,0.01]],"trajectories":8,"frames":9}'
+    several = single.model_copy(update={"regimes": ((0.01,), (0.02,))})
+    assert TrainingRange.model_validate_json(several.model_dump_json()) == several

@@ -81,12 +81,14 @@ def results(
 ) -> None:
     """Print the results table of the pipeline that was last run."""
     from ups.cli import readme
+    from ups.evaluation.regime_table import regime_tables
     from ups.evaluation.table import read_results, results_table
 
-    table = results_table(*read_results(Path("artifacts")))
-    print(table.text())
+    evaluate, search = read_results(Path("artifacts"))
+    tables = [results_table(evaluate, search), *regime_tables(evaluate)]
+    print("\n\n".join(table.text() for table in tables))
     if write_readme:
-        readme.write_results(table.markdown())
+        readme.write_results("\n\n".join(table.markdown() for table in tables))
         print(f"Written into {readme.README}.")
 
 

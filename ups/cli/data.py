@@ -2,6 +2,7 @@
 
 ups data inspect data/own.hdf5 --plot own.png
 ups data audit data/own.hdf5
+ups data join data/*Nu0.0*.hdf5 -o data/viscosities.h5 --space-stride 4 --time-stride 5
 ups data list [--size]
 ups data fetch 1D_Burgers_Sols_Nu0.001.hdf5
 """
@@ -79,6 +80,30 @@ def inspect(
         print("\n".join([*text(made), *([f"Picture: {plot}"] if plot else [])]))
     if not made.usable:
         raise typer.Exit(1)
+
+
+@app.command()
+def join(
+    files: Annotated[list[Path], typer.Argument(help="Flat files of one equation, each at coefficients of its own.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")],
+    space_stride: Annotated[int, typer.Option(min=1, help="Use every n-th point.")] = 1,
+    time_stride: Annotated[int, typer.Option(min=1, help="Use every n-th frame.")] = 1,
+) -> None:
+    """Make one file of several regimes from files of one each, such as PDEBench's for each viscosity."""
+    from ups.data.joining import join as join_files
+
+    made = join_files(files, output, space_stride, time_stride)
+    print(
+        f"{made.path}: {made.initial_conditions} initial conditions in {len(made.regimes)} regimes, {made.frames} "
+        f"frames of {made.points} points"
+    )
+    for name in made.regimes[0]:
+        print(f"task.coefficients.{name}: {sorted({regime[name] for regime in made.regimes})}")
+    if made.largest_difference:
+        print(
+            f"First frames of one number differ by up to {made.largest_difference:.1e} (relative L2) between the "
+            "files; splits are by number all the same, and `ups data audit` looks for copies."
+        )
 
 
 @app.command()

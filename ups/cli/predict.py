@@ -61,7 +61,9 @@ def predict(
 
 def _print(made: Prediction) -> None:
     space, time = made.strides
-    said = ", ".join(f"{name} = {value:g}" for name, value in made.coefficients.items())
+    from ups.library.prediction import shown
+
+    said = ", ".join(f"{name} = {shown(value)}" for name, value in made.coefficients.items())
     print(f"{made.path}: {made.trajectories} trajectories, {made.steps} frames of {made.points} points, {said}")
     print(f"read with space_stride {space} and time_stride {time}; {made.given} frame(s) given")
     if made.diverged:

@@ -102,6 +102,10 @@ COMMANDS = {
         "the pipeline cannot use the file",
         ("ups data inspect data/own.hdf5 --plot own.png", "ups data inspect data/own.hdf5 --samples 0 --json"),
     ),
+    "data join": Entry(
+        "the files do not fit each other, or do not say their coefficients",
+        ("ups data join data/a.hdf5 data/b.hdf5 -o data/both.h5 --space-stride 4 --time-stride 5",),
+    ),
     "data audit": Entry(
         "an initial condition is in two splits, or prepare_data would refuse the file",
         ("ups data audit", "ups data audit data/own.hdf5 --json"),

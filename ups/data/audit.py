@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -31,18 +31,19 @@ class SplitAudit:
     """What is remembered of one split while it passes by in chunks.
 
     Args:
-        first_sample: position of its first trajectory in the source file.
-        changes: a chunk (B, T, C, *space) -> the largest change in time of each quantity that the equation conserves.
+        samples: positions of its trajectories in the source file, in the order in which they pass.
+        changes: a chunk (B, T, C, *space) and its coefficients (B, P) -> the largest change in time of each quantity
+            that the equation conserves.
         periodic: whether the domain is periodic.
     """
 
     def __init__(
         self,
-        first_sample: int,
-        changes: Callable[[npt.NDArray[np.float32]], Mapping[str, float]] | None = None,
+        samples: Sequence[int],
+        changes: Callable[[npt.NDArray[np.float32], Array], Mapping[str, float]] | None = None,
         periodic: bool = True,
     ) -> None:
-        self.first_sample = first_sample
+        self.samples = samples
         self._changes, self._periodic = changes, periodic
         self.largest_changes: dict[str, float] = {}
         self.statistics = ChannelStatistics()
@@ -50,15 +51,16 @@ class SplitAudit:
         self.largest_wrap = 0.0
         self._initial: list[npt.NDArray[np.float32]] = []
 
-    def update(self, fields: npt.NDArray[np.float32]) -> None:
-        """Take in a chunk (B, T, C, *space)."""
+    def update(self, fields: npt.NDArray[np.float32], coefficients: Array | None = None) -> None:
+        """Take in a chunk (B, T, C, *space) with its coefficients (B, P)."""
         self.statistics.update(fields)
         self._initial.append(fields[:, 0].reshape(len(fields), -1).copy())
         integral = fields.mean(axis=tuple(range(3, fields.ndim)), dtype=np.float64)
         self.largest_drift = max(self.largest_drift, float(np.abs(integral - integral[:, :1]).max()))
         for axis in range(2, fields.ndim - 1) if self._periodic else ():
             self.largest_wrap = max(self.largest_wrap, _wrap_ratio(np.moveaxis(fields[:, -1], axis, -1)))
-        for name, value in (self._changes(fields) if self._changes else {}).items():
+        measured = self._changes(fields, coefficients) if self._changes and coefficients is not None else {}
+        for name, value in measured.items():
             self.largest_changes[name] = max(self.largest_changes.get(name, 0.0), value)
 
     @property
@@ -67,8 +69,9 @@ class SplitAudit:
         return np.concatenate(self._initial)
 
     def report(self) -> dict[str, Any]:
+        seen = self.samples[: len(self.initial)]
         return {
-            "samples": [self.first_sample, self.first_sample + len(self.initial)],
+            "samples": [min(seen), max(seen) + 1],
             "minimum": self.statistics.minimum,
             "maximum": self.statistics.maximum,
             "mean": self.statistics.mean.tolist(),
@@ -105,13 +108,17 @@ def check_overlap(splits: Mapping[Name, SplitAudit], min_distance: float) -> dic
     Raises:
         DataError: if an initial condition occurs in two splits, byte by byte or closer than `min_distance`.
     """
-    initial = {name: audit.initial for name, audit in splits.items()}
-    hashes = {name: [_digest(row) for row in rows] for name, rows in initial.items()}
+    hashes = {name: [_digest(row) for row in audit.initial] for name, audit in splits.items()}
+    samples = {name: audit.samples for name, audit in splits.items()}
+    # Several regimes begin with the same fields: each is compared once, under the number of its first sample.
+    once = {name: _first_of_each(values) for name, values in hashes.items()}
+    initial = {name: audit.initial[once[name]] for name, audit in splits.items()}
     report: dict[str, Any] = {"min_distance": min_distance, "nearest": {}}
     for first, second in itertools.combinations(splits, 2):
-        offsets = splits[first].first_sample, splits[second].first_sample
-        _refuse_identical(first, second, hashes, offsets)
-        nearest = nearest_pair(initial[first], initial[second], offsets)
+        _refuse_identical(first, second, hashes, samples)
+        pair = nearest_pair(initial[first], initial[second])
+        rows = once[first][pair.samples[0]], once[second][pair.samples[1]]
+        nearest = Nearest(pair.distance, (int(samples[first][rows[0]]), int(samples[second][rows[1]])))
         if nearest.distance < min_distance:
             raise DataError(
                 f"sample {nearest.samples[0]} ({first}) and sample {nearest.samples[1]} ({second}) begin with almost "
@@ -124,8 +131,8 @@ def check_overlap(splits: Mapping[Name, SplitAudit], min_distance: float) -> dic
     return report
 
 
-def nearest_pair(first: Array, second: Array, offsets: tuple[int, int] = (0, 0)) -> Nearest:
-    """Find the closest rows of two arrays (B1, F) and (B2, F) by |a - b| / max(|a|, |b|).
+def nearest_pair(first: Array, second: Array) -> Nearest:
+    """Find the closest rows of two arrays (B1, F) and (B2, F) by |a - b| / max(|a|, |b|); `samples` are rows.
 
     Squared distances come from a product of matrices in float64; cancellation there leaves about 1e-8 of relative
     distance, far below any sensible threshold, and the distance of the pair found is computed anew without it.
@@ -146,19 +153,26 @@ def nearest_pair(first: Array, second: Array, offsets: tuple[int, int] = (0, 0))
                 best, pair = float(ratio.flat[smallest]), (i + int(row), j + int(column))
     a, b = first[pair[0]].astype(np.float64), second[pair[1]].astype(np.float64)
     length = max(float(np.linalg.norm(a)), float(np.linalg.norm(b)), np.finfo(np.float64).tiny)
-    return Nearest(float(np.linalg.norm(a - b)) / length, (offsets[0] + pair[0], offsets[1] + pair[1]))
+    return Nearest(float(np.linalg.norm(a - b)) / length, pair)
 
 
-def _refuse_identical(first: Name, second: Name, hashes: Mapping[Name, list[bytes]], offsets: tuple[int, int]) -> None:
+def _refuse_identical(
+    first: Name, second: Name, hashes: Mapping[Name, list[bytes]], samples: Mapping[Name, Sequence[int]]
+) -> None:
     where = {digest: row for row, digest in enumerate(hashes[first])}
     shared = [(where[digest], row) for row, digest in enumerate(hashes[second]) if digest in where]
     if shared:
         one, other = shared[0]
         raise DataError(
             f"{len(shared)} initial condition(s) are in both {first} and {second}, byte for byte: sample "
-            f"{offsets[0] + one} equals sample {offsets[1] + other}. Scores on {second} would measure memory. Remove "
-            "the copies or move them into one split."
+            f"{samples[first][one]} equals sample {samples[second][other]}. Scores on {second} would measure "
+            "memory. Remove the copies or move them into one split."
         )
+
+
+def _first_of_each(hashes: list[bytes]) -> list[int]:
+    """Return the first row of each distinct field, in order."""
+    return sorted({digest: row for row, digest in reversed(list(enumerate(hashes)))}.values())
 
 
 def _digest(row: npt.NDArray[np.float32]) -> bytes:

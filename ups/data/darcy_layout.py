@@ -19,7 +19,7 @@ import numpy.typing as npt
 from ups.data.axes import regular_axis, strided_grid
 from ups.data.fields import Grid
 from ups.data.file_writer import FileWriter
-from ups.data.flat_layout import TENSOR
+from ups.data.flat_layout import TENSOR, Number
 from ups.data.write_errors import plain_write_errors
 from ups.errors import DataError
 from ups.parameters.equations import EQUATIONS
@@ -81,7 +81,8 @@ class DarcySource:
                 "n-th cell centre of a bounded domain is no grid of cell centres any more, and there is no time. "
                 "Average over blocks of cells in a file of your own instead."
             )
-        self.coefficients = self._force()
+        self.coefficients: dict[str, Number] = dict(self._force())
+        self.initial: npt.NDArray[np.int64] | None = None  # every medium its own
         self.num_samples = shape[0]
         axes = [
             regular_axis(self._coordinate(name, points), f"{path}: {name}")

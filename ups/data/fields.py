@@ -9,7 +9,14 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 from torch import Tensor
 
 from ups.errors import DataError
@@ -75,11 +82,19 @@ class TrainingRange(Frozen):
         coefficients: smallest and largest value of each coefficient, in the order of `FieldMetadata.coefficients`.
         trajectories: number of training trajectories.
         frames: frames of each.
+        regimes: the combinations of coefficients it holds, rising, where there are several; empty for a single one.
     """
 
     coefficients: tuple[Range, ...]
     trajectories: int
     frames: int
+    regimes: tuple[tuple[float, ...], ...] = ()
+
+    @model_serializer(mode="wrap")
+    def _without_default(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave `regimes` out where there is one: files of a single regime read as they always did."""
+        content: dict[str, Any] = handler(self)
+        return content if self.regimes else {key: value for key, value in content.items() if key != "regimes"}
 
 
 class FieldMetadata(Frozen):
@@ -112,6 +127,8 @@ class FieldMetadata(Frozen):
             raise ValueError("channels, units and normalization must have one entry for each channel")
         if self.training and len(self.training.coefficients) != len(self.coefficients):
             raise ValueError("training.coefficients must have one range for each coefficient")
+        if self.training and any(len(regime) != len(self.coefficients) for regime in self.training.regimes):
+            raise ValueError("training.regimes must have one number for each coefficient")
         return self
 
 

@@ -1,7 +1,8 @@
 """Reader of PDEBench's flat one-dimensional files, of any size, in chunks of bounded size.
 
 Takes files as PDEBench writes them: `tensor` (N, T, X) without a channel axis, a `t-coordinate` that may have T + 1
-entries, and nothing but the attributes `Nu`, `beta` and `rho` to say what they hold.
+entries, and nothing but the attributes `Nu`, `beta` and `rho` to say what they hold. Files of several regimes have
+these as datasets, see `ups.data.flat_layout`.
 """
 
 from __future__ import annotations
@@ -9,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import h5py
 import numpy as np
 import numpy.typing as npt
 
 from ups.data.axes import Axis, regular_axis, strided_grid, tidy
-from ups.data.flat_layout import ATTRIBUTES, SPACE, TENSOR, TIME
+from ups.data.flat_layout import ATTRIBUTES, INITIAL, SPACE, TENSOR, TIME, Number
 from ups.errors import DataError
 
 CHUNK_BYTES = 64 * 2**20  # of frames read at a time, before sub-sampling in space
@@ -36,7 +38,8 @@ class FlatSource:
         self._file = file
         self._tensor = _tensor(file, path)
         self.num_samples, frames, points = self._tensor.shape
-        self.equation, self.coefficients = _equation(file, path)
+        self.equation, self.coefficients = _equation(file, path, self.num_samples)
+        self.initial = _initial(file, path, self.num_samples)
         space = self._space_axis(points)
         time = self._time_axis(frames)
         self.grid = strided_grid([space], space_stride)
@@ -144,21 +147,53 @@ def _coordinate(file: h5py.File, path: Path, name: str) -> npt.NDArray[np.floati
     return values if values.dtype.kind == "f" else values.astype(np.float64)
 
 
-def _equation(file: h5py.File, path: Path) -> tuple[str | None, dict[str, float]]:
-    """Return the equation and its coefficients, from which of the known attributes the file has."""
+def _equation(file: h5py.File, path: Path, samples: int) -> tuple[str | None, dict[str, Number]]:
+    """Return the equation and its coefficients, from which of the known attributes or datasets the file has."""
     known = dict.fromkeys(attribute for names in ATTRIBUTES.values() for attribute in names)
-    found = [attribute for attribute in known if attribute in file.attrs]
+    found = [attribute for attribute in known if attribute in file.attrs or attribute in file]
     if not found:
         return None, {}
     for equation, names in ATTRIBUTES.items():
         if set(names) == set(found):
-            return equation, {name: _number(file, attribute, path) for attribute, name in names.items()}
+            return equation, {name: _number(file, attribute, path, samples) for attribute, name in names.items()}
     expected = "; ".join(f"{' and '.join(names)} ({equation})" for equation, names in ATTRIBUTES.items())
     raise DataError(f"{path} has the attributes {' and '.join(found)}; expected was one of: {expected}.")
 
 
-def _number(file: h5py.File, attribute: str, path: Path) -> float:
+def _number(file: h5py.File, attribute: str, path: Path, samples: int) -> Number:
+    if attribute in file and attribute in file.attrs:
+        raise DataError(
+            f"{path} has `{attribute}` as an attribute, for all trajectories, and as a dataset, for each: which one "
+            "holds? Remove the other."
+        )
+    if attribute in file:
+        return _per_trajectory(file, attribute, path, samples, "iuf").astype(np.float64)
     value = np.asarray(file.attrs[attribute])
     if value.size != 1 or value.dtype.kind not in "iuf":
         raise DataError(f"{path}: attribute `{attribute}` is {file.attrs[attribute]!r}; one number was expected.")
     return float(value.reshape(()))
+
+
+def _initial(file: h5py.File, path: Path, samples: int) -> npt.NDArray[np.int64] | None:
+    if INITIAL not in file:
+        return None
+    numbers = _per_trajectory(file, INITIAL, path, samples, "iu").astype(np.int64)
+    if numbers.min() < 0:
+        raise DataError(f"{path}: `{INITIAL}` holds {numbers.min()}; numbers from 0 on were expected.")
+    return numbers
+
+
+def _per_trajectory(file: h5py.File, name: str, path: Path, samples: int, kinds: str) -> npt.NDArray[Any]:
+    values = np.asarray(file[name][()] if isinstance(file[name], h5py.Dataset) else None)
+    expected = "whole numbers" if kinds == "iu" else "numbers"
+    if values.shape != (samples,) or values.dtype.kind not in kinds:
+        raise DataError(
+            f"{path}: `{name}` has shape {values.shape} and type {values.dtype}; ({samples},) {expected}, one for each "
+            "trajectory, were expected."
+        )
+    if not np.isfinite(values).all():
+        raise DataError(
+            f"{path}: `{name}` holds {values[~np.isfinite(values)][0]} for trajectory "
+            f"{int(np.flatnonzero(~np.isfinite(values))[0])} (counted from 0); every trajectory needs its number."
+        )
+    return values

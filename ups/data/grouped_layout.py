@@ -2,7 +2,10 @@
 
 One group for each trajectory, `0000`, `0001`, ...: `data` (t, x[, y], c) float32 and `grid/x`, `grid/y`, `grid/t`.
 Files written here say in root attributes what they hold: `equation`, `channels`, `periodic` and the coefficients by
-name. Shapes: N trajectories, B in a batch, T frames, C channels, *space the grid.
+name. In a file of several regimes each trajectory's group has its coefficients, and the number of its initial condition
+(`initial-condition`), as attributes of its own.
+
+Shapes: N trajectories, B in a batch, T frames, C channels, *space the grid.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import numpy.typing as npt
 
 from ups.data.fields import Grid
 from ups.data.file_writer import FileWriter
+from ups.data.flat_layout import INITIAL, Number
 from ups.data.write_errors import plain_write_errors
 from ups.parameters.equations import EQUATIONS
 
@@ -30,31 +34,37 @@ class GroupedWriter(FileWriter):
     Args:
         path: the new file.
         equation: its name.
-        coefficients: its numbers by name.
+        coefficients: its numbers by name, each one number or an array (N,).
         samples: number of trajectories N.
         grid: of the fields.
         times: (T,) times of the frames.
         notes: further attributes.
+        initial: (N,), number of the initial condition of each trajectory; None: each has its own.
     """
 
     def __init__(
         self,
         path: Path,
         equation: str,
-        coefficients: Mapping[str, float],
+        coefficients: Mapping[str, Number],
         samples: int,
         grid: Grid,
         times: npt.NDArray[np.float64],
         notes: Mapping[str, str | int | float],
+        initial: npt.NDArray[np.int64] | None = None,
     ) -> None:
         self.grid, self.times = grid, times
+        self._each = {name: value for name, value in coefficients.items() if isinstance(value, np.ndarray)}
+        if initial is not None:
+            self._each[INITIAL] = initial
         channels = EQUATIONS[equation].channel_names
         super().__init__(path, 4 * samples * len(times) * len(channels) * math.prod(grid.points))
         self.file.attrs[EQUATION] = equation
         self.file.attrs[CHANNELS] = list(channels)
         self.file.attrs[PERIODIC] = list(grid.periodic)
         for name, value in {**coefficients, **notes}.items():
-            self.file.attrs[name] = value
+            if name not in self._each:
+                self.file.attrs[name] = value
 
     def write(self, start: int, fields: npt.NDArray[np.float32]) -> None:
         """Write fields (B, T, C, *space) as the trajectories start .. start + B - 1."""
@@ -62,6 +72,8 @@ class GroupedWriter(FileWriter):
             for number, trajectory in enumerate(fields, start):
                 group = self.file.create_group(f"{number:04d}")
                 group[DATA] = np.moveaxis(trajectory, 1, -1)
+                for name, values in self._each.items():
+                    group.attrs[name] = values[number]
                 for axis, name in enumerate(AXES[: self.grid.rank]):
                     group[f"{GRID}/{name}"] = self.grid.coordinates(axis).numpy()
                 group[f"{GRID}/{TIME}"] = self.times

@@ -12,12 +12,14 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import h5py
 import numpy as np
 import numpy.typing as npt
 
 from ups.data.axes import Axis, regular_axis, strided_grid, tidy
+from ups.data.flat_layout import INITIAL, Number
 from ups.data.grouped_layout import AXES, CHANNELS, DATA, EQUATION, GRID, PERIODIC, TIME
 from ups.errors import DataError
 from ups.parameters.equations import EQUATIONS
@@ -41,7 +43,8 @@ class GroupedSource:
         equation = EQUATIONS[str(self.equation)]
         self.channels = equation.channel_names
         self.units = tuple(channel.unit for channel in equation.channels)
-        self.coefficients = {name: float(file.attrs[name]) for name in equation.coefficient_names if name in file.attrs}
+        self.coefficients = self._coefficients(equation.coefficient_names)
+        self.initial = self._each(INITIAL).astype(np.int64) if self._says(INITIAL) else None
         self._shape = self._checked_shape(equation.rank)
         frames, *points = self._shape[:-1]
         self._check_strides(points, frames)
@@ -87,6 +90,26 @@ class GroupedSource:
                 "from 0). Leave the sample out by `data.splits`, or make the file again."
             )
         return np.ascontiguousarray(np.moveaxis(block, -1, 1))
+
+    def _coefficients(self, names: tuple[str, ...]) -> dict[str, Number]:
+        stated: dict[str, Number] = {name: float(self._file.attrs[name]) for name in names if name in self._file.attrs}
+        return stated | {name: self._each(name).astype(np.float64) for name in names if self._says(name)}
+
+    def _says(self, name: str) -> bool:
+        """Return whether the trajectories say a number each, in an attribute of their groups."""
+        return any(name in self._file[group].attrs for group in self._names)
+
+    def _each(self, name: str) -> npt.NDArray[Any]:
+        lacking = [group for group in self._names if name not in self._file[group].attrs]
+        if lacking:
+            raise DataError(
+                f"{self.path}: {len(lacking)} of {self.num_samples} trajectories, {lacking[0]} the first, have no "
+                f"attribute `{name}`, which the others have. Say it for each, or in a root attribute for all."
+            )
+        values = np.array([self._file[group].attrs[name] for group in self._names])
+        if values.ndim != 1 or values.dtype.kind not in "iuf" or not np.isfinite(values).all():
+            raise DataError(f"{self.path}: the attributes `{name}` of the trajectories are not one finite number each.")
+        return values
 
     def _equation(self) -> str:
         stated = self._file.attrs.get(EQUATION)

@@ -53,18 +53,20 @@ class Problem:
 
 
 def make_problem(task: Task, settings: Simulate) -> Problem:
-    """Return the problem that a task and the parameters of `simulate` describe.
+    """Return the problem that a task of a single regime and the parameters of `simulate` describe.
 
     Raises:
         ParameterError: if the method does not solve the equation, or a coefficient has an impossible value.
     """
+    if len(task.regimes) != 1:
+        raise ValueError(f"a problem has one regime; this task has {len(task.regimes)}: take each of task.regimes")
     makers = _MAKERS[task.equation]
     if settings.method not in makers:
         raise ParameterError(
             f"simulate.method = '{settings.method}' does not solve '{task.equation}'; allowed: {', '.join(makers)}."
         )
     for coefficient in EQUATIONS[task.equation].coefficients:
-        value = task.coefficients[coefficient.name]
+        value = task.regimes[0][coefficient.name]
         if coefficient.positive and value <= 0:
             raise ParameterError(
                 f"task.coefficients.{coefficient.name} = {value} must be positive to simulate '{task.equation}', or "
@@ -91,7 +93,7 @@ def _on_a_line(task: Task, settings: Simulate) -> Problem:
     """Burgers' equation or advection: one field, exact solutions."""
     simulation = Simulation(
         equation=task.equation,
-        coefficient=next(iter(task.coefficients.values())),
+        coefficient=_number(task, 0),
         extent=task.domain_extent,
         times=_times(task, settings),
         points=settings.points,
@@ -207,7 +209,7 @@ def _refined(points: int, refinement: int, extent: float) -> Tensor:
 
 
 def _number(task: Task, at: int) -> float:
-    return task.coefficients[EQUATIONS[task.equation].coefficient_names[at]]
+    return task.regimes[0][EQUATIONS[task.equation].coefficient_names[at]]
 
 
 _MAKERS: dict[str, dict[str, Callable[[Task, Simulate], Problem]]] = {

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from ups.data.darcy_layout import PERMEABILITY, DarcySource
 from ups.data.fields import Grid
-from ups.data.flat_layout import TENSOR
+from ups.data.flat_layout import TENSOR, Number
 from ups.data.flat_reader import FlatSource
 from ups.data.grouped_layout import DATA
 from ups.data.grouped_reader import GroupedSource
@@ -31,7 +31,9 @@ class Source(Protocol):
         path: the file.
         layout: name of its layout.
         equation: the equation the file itself states, or None.
-        coefficients: the coefficients it states, by name; empty if it states none.
+        coefficients: the coefficients it states, by name, each one number or an array (N,) with one for each
+            trajectory; empty if it states none.
+        initial: (N,), number of the initial condition of each trajectory, where several share one; else None.
         channels, units: names and units of the fields.
         grid: the grid after sub-sampling.
         dt: time between two frames after sub-sampling.
@@ -42,7 +44,8 @@ class Source(Protocol):
     path: Path
     layout: str
     equation: str | None
-    coefficients: dict[str, float]
+    coefficients: dict[str, Number]
+    initial: npt.NDArray[np.int64] | None
     channels: tuple[str, ...]
     units: tuple[str, ...]
     grid: Grid

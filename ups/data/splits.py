@@ -9,13 +9,16 @@ from ups.errors import DataError
 Name = TypeVar("Name", bound=str)
 
 
-def resolve_splits(ranges: Mapping[Name, tuple[int, int | None]], num_samples: int, path: str) -> dict[Name, range]:
+def resolve_splits(
+    ranges: Mapping[Name, tuple[int, int | None]], num_samples: int, path: str, what: str = "trajectories"
+) -> dict[Name, range]:
     """Turn sample ranges into index ranges of a file.
 
     Args:
         ranges: [start, stop) by split; stop = None means the end of the file.
-        num_samples: trajectories in the file.
+        num_samples: trajectories in the file, or initial conditions where several regimes share them.
         path: the file, for error messages.
+        what: what is counted.
 
     Raises:
         DataError: if a range is empty, exceeds the file, or shares samples with another.
@@ -24,8 +27,8 @@ def resolve_splits(ranges: Mapping[Name, tuple[int, int | None]], num_samples: i
     for name, rows in resolved.items():
         if rows.stop > num_samples or rows.start >= num_samples:
             raise DataError(
-                f"data.splits.{name} = [{rows.start}, {ranges[name][1]}] asks for more than the {num_samples} "
-                f"trajectories of {path}. Lower the range, or use a larger file (simulate.samples for simulated data)."
+                f"data.splits.{name} = [{rows.start}, {ranges[name][1]}] asks for more than the {num_samples} {what} "
+                f"of {path}. Lower the range, or use a larger file (simulate.samples for simulated data)."
             )
         if not rows:
             raise DataError(f"data.splits.{name} = [{rows.start}, {rows.stop}] is empty: start must be below stop.")

@@ -58,7 +58,20 @@ class FiniteVolume:
         self._rows = 0
 
     def __call__(self, given: Tensor, num_steps: int, coefficients: Tensor) -> Tensor:
-        state, viscosity = given[:, -1, 0], coefficients[:, self._viscosity_at]
+        viscosity = coefficients[:, self._viscosity_at]
+        regimes = viscosity.unique()
+        if len(regimes) == 1:
+            return self._solve(given, num_steps, viscosity)
+        # Diffusion limits the time step, and a batch takes as many steps as its most viscous trajectory: each regime
+        # apart costs what it costs by itself.
+        result = given.new_empty(given.shape[0], num_steps, *given.shape[2:])
+        for value in regimes:
+            rows = viscosity == value
+            result[rows] = self._solve(given[rows], num_steps, viscosity[rows])
+        return result
+
+    def _solve(self, given: Tensor, num_steps: int, viscosity: Tensor) -> Tensor:
+        state = given[:, -1, 0]
         rows = state.shape[0]
         self._rows = max(self._rows, rows)
         if self.compile and rows < self._rows:

@@ -6,7 +6,8 @@
 * `error_vs_time.csv`, long: model, protocol, frame, time, metric, mean, stderr. `frame` counts stored frames, `time` is
   physical; where any trajectory has diverged both numbers are empty.
 * `metrics.json`: model -> protocol -> metric -> {mean, stderr}. A metric over a horizon is `nrmse@h16` (first 16
-  predicted frames); the full length carries no suffix. Beside the metrics stand plain numbers: `diverged`,
+  predicted frames); the full length carries no suffix. With several regimes also `regimes`, the main metrics of each,
+  and `regime_kinds`. Beside the metrics stand plain numbers: `diverged`,
   `frames_given`, `frames_predicted`, `seconds_per_trajectory`, `evaluations_per_trajectory`, `peak_memory_bytes`.
 """
 
@@ -22,6 +23,7 @@ import torch
 from torch import Tensor
 
 from ups.data.fields import Trajectories
+from ups.data.regime_kind import kind, label, nearest, trained_regimes
 from ups.evaluation.reductions import estimate, paired_difference, pdebench_nrmse
 from ups.evaluation.scores import FULL, Scores
 
@@ -30,15 +32,30 @@ AllScores = Mapping[str, Mapping[str, Scores]]
 
 PER_TRAJECTORY = "per_trajectory.parquet"
 ERROR_VS_TIME = "error_vs_time.csv"
+BY_REGIME = ("nrmse", "rmse", "max_error", "relative_l2")
 
 
 def regimes(data: Trajectories) -> list[str]:
     """Return the regime of each trajectory, its coefficients by name, e.g. "viscosity=0.01"."""
     names = data.metadata.coefficients
-    return [
-        ", ".join(f"{name}={value:g}" for name, value in zip(names, row, strict=True)) or "all"
-        for row in data.coefficients.tolist()
-    ]
+    return [label(names, row) for row in data.coefficients.tolist()]
+
+
+def regime_kinds(data: Trajectories) -> dict[str, dict[str, Any]]:
+    """Return regime -> {kind, trajectories, nearest_trained}, rising; empty with a single regime.
+
+    `kind` says how it relates to the regimes trained on (`ups.data.regime_kind`), `nearest_trained` which of them is
+    the nearest.
+    """
+    names, trained = data.metadata.coefficients, trained_regimes(data.metadata.training)
+    found: dict[str, dict[str, Any]] = {}
+    for row in data.coefficients.double().unique(dim=0).tolist():
+        rows = (data.coefficients.double() == torch.tensor(row, dtype=torch.float64)).all(1)
+        entry: dict[str, Any] = {"trajectories": int(rows.sum())}
+        if trained:
+            entry |= {"kind": kind(row, trained), "nearest_trained": label(names, nearest(row, trained))}
+        found[label(names, row)] = entry
+    return found if len(found) > 1 else {}
 
 
 def per_trajectory(scores: AllScores, data: Trajectories) -> pd.DataFrame:
@@ -86,17 +103,21 @@ def nested_metrics(scores: AllScores) -> dict[str, Any]:
 
 
 def metrics_by_regime(scores: AllScores, data: Trajectories) -> dict[str, Any]:
-    """Return regime -> model -> protocol -> metric -> {mean, stderr}, for full length; empty with a single regime."""
+    """Return regime -> model -> protocol -> metric -> {mean, stderr}; empty with a single regime.
+
+    Only the metrics of `BY_REGIME`, for full length, regimes rising: all others are in the values per trajectory.
+    """
     labels = regimes(data)
-    kinds = sorted(set(labels))
+    rising = [labels[int(row)] for row in np.lexsort(data.coefficients.numpy().T[::-1])]
+    kinds = list(dict.fromkeys(rising))
     if len(kinds) < 2:
         return {}
     nested: dict[str, Any] = {}
-    for kind in kinds:
-        rows = torch.tensor([label == kind for label in labels])
+    for regime in kinds:
+        rows = torch.tensor([found == regime for found in labels])
         for model, protocol, result in _walk(scores):
-            values = {metric: estimate(horizon[FULL][rows]) for metric, horizon in result.horizons.items()}
-            nested.setdefault(kind, {}).setdefault(model, {})[protocol] = values
+            values = {metric: estimate(result.horizons[metric][FULL][rows]) for metric in BY_REGIME}
+            nested.setdefault(regime, {}).setdefault(model, {})[protocol] = values
     return nested
 
 

@@ -155,6 +155,14 @@ def _judge_flat(made: Inspection, seen: View) -> None:
 
 
 def _say_physics(made: Inspection, seen: View, source: Source, stride: int) -> None:
+    several = {name: value for name, value in source.coefficients.items() if isinstance(value, np.ndarray)}
+    if several:
+        made.physics += [
+            f"{name} differs from trajectory to trajectory: {len(np.unique(value))} values, {value.min():g} to "
+            f"{value.max():g}"
+            for name, value in several.items()
+        ]
+        return
     if source.equation not in _ADVECTS:
         made.physics.append("The file states no equation: no attribute `Nu` (Burgers) or `beta` (advection).")
         return
@@ -162,7 +170,7 @@ def _say_physics(made: Inspection, seen: View, source: Source, stride: int) -> N
     dx, dt = grid.spacing[0], made.axes["t"]["step"]
     limits = made.found.channels.get("u", {}) if made.found else {}
     if source.equation == "burgers":
-        viscosity = source.coefficients["viscosity"]
+        viscosity = float(source.coefficients["viscosity"])
         factor = suggestion.diffusivity(viscosity)
         speed = max(abs(limits.get("minimum", 0.0)), abs(limits.get("maximum", 0.0)))
         made.physics.append(
@@ -172,8 +180,8 @@ def _say_physics(made: Inspection, seen: View, source: Source, stride: int) -> N
         if factor > 0 and jump > 0:
             made.physics.append(suggestion.resolution(factor, jump, dx, stride))
     else:
-        speed = abs(source.coefficients["velocity"])
-        made.physics.append(f"advection u_t + beta u_x = 0, beta = {source.coefficients['velocity']:g}")
+        speed = abs(float(source.coefficients["velocity"]))
+        made.physics.append(f"advection u_t + beta u_x = 0, beta = {float(source.coefficients['velocity']):g}")
     if dt:
         made.physics.append(f"the largest speed crosses {speed * dt / dx:.3g} cells from frame to frame of the file")
 

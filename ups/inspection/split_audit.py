@@ -6,15 +6,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ups.data import regimes
 from ups.data.audit import SplitAudit, check_overlap
 from ups.data.progress import Progress
 from ups.data.readers import open_source
-from ups.data.splits import resolve_splits
 from ups.errors import DataError
 from ups.parameters.prepare_data import PrepareData
 from ups.parameters.shared import Data, Task
-
-SPLITS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
@@ -47,17 +45,12 @@ def audit(path: Path, task: Task, data: Data, limits: PrepareData) -> SplitRepor
     audits: dict[str, SplitAudit] = {}
     try:
         with open_source(path, data.space_stride, data.time_stride) as source:
-            if source.equation not in (None, task.equation):
-                raise DataError(
-                    f"{path} holds the equation '{source.equation}', but task.equation is '{task.equation}'. Choose "
-                    "the task that fits the file: `ups data inspect` shows it."
-                )
-            ranges = {name: getattr(data.splits, name) for name in SPLITS}
-            rows = resolve_splits(ranges, source.num_samples, str(path))
+            samples, _ = regimes.assign(source, task, data)
+            rows = regimes.split(source, samples, data)
             with Progress("audit", sum(map(len, rows.values())), "trajectories") as progress:
-                for name in SPLITS:
-                    audits[name] = SplitAudit(rows[name].start)
-                    for fields in source.chunks(rows[name].start, rows[name].stop):
+                for name in regimes.SPLITS:
+                    audits[name] = SplitAudit(rows[name].tolist())
+                    for _, fields in regimes.chunks(source, rows[name]):
                         audits[name].update(fields)
                         progress.update(len(fields))
         overlap = check_overlap(audits, limits.min_distance)

@@ -7,6 +7,7 @@ from math import pi
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from ups.data.readers import Source
@@ -39,12 +40,19 @@ def suggest(path: Path, view: View, source: Source, duration: float, extent: flo
     """Return the sections `task` and `data`; without `task` where the file does not say its equation."""
     space, time = strides(view)
     data = {"path": str(path), "space_stride": space, "time_stride": time, "splits": splits(view.samples)}
+    if source.initial is not None:  # several regimes share initial conditions, and splits count these
+        data["splits"] = splits(int(source.initial.max()) + 1)
     if source.equation is None:
         return {"data": data}
     task = {
         "name": f"{source.equation}1d",
         "equation": source.equation,
-        "coefficients": {name: source.coefficients[name] for name in EQUATIONS[source.equation].coefficient_names},
+        "coefficients": {
+            name: np.unique(source.coefficients[name]).tolist()
+            if isinstance(source.coefficients[name], np.ndarray)
+            else source.coefficients[name]
+            for name in EQUATIONS[source.equation].coefficient_names
+        },
         "domain_extent": extent,
         "final_time": duration,
     }

@@ -18,12 +18,14 @@ from torch import Tensor
 
 from ups.data.fields import FieldMetadata
 from ups.data.reference_frame import Observer
+from ups.data.regime_kind import trained_regimes
 from ups.errors import InputError
 from ups.inference.ensemble import drawing, is_stochastic
 from ups.inference.manifest import read_manifest
 from ups.inference.surrogate import Mode, Surrogate, assemble
 from ups.library.labelled import from_xarray, is_labelled
 from ups.library.state import Array, State
+from ups.parameters.equations import EQUATIONS
 
 # Deviations from the training mean beyond which values are taken for an error of units; turbulence has none at 20.
 _MOST_DEVIATIONS = 20.0
@@ -230,7 +232,7 @@ class Emulator:
         lines = [
             f"Surrogate of {meta.equation}: {', '.join(meta.channels)} on {_sizes(grid.points)} points of "
             f"{' x '.join(sides)}, time step {meta.dt:g}",
-            *(f"  trained for {name} {_span(span)}" for name, span in self._ranges().items()),
+            *(f"  trained for {said}" for said in self._trained_for()),
             f"  modes: {', '.join(self.modes)}",
         ]
         return "\n".join(lines)
@@ -292,6 +294,8 @@ class Emulator:
                 f"u holds NaN or Inf at index {where} (time {state.time:g}). If it came from a rollout, that forecast "
                 "diverged."
             )
+        if self.surrogate.operator.scale is not None:
+            self._check_signs(state)
         if not self.extrapolate:
             self._check_ranges(state)
 
@@ -303,8 +307,8 @@ class Emulator:
             outside = values[(values < low - slack) | (values > high + slack)]
             if outside.size:
                 raise InputError(
-                    f"{name} = {outside[0]:g}, but the surrogate was trained for {name} {_span((low, high))}; what it "
-                    f"says elsewhere is a guess. {anyway}"
+                    f"{name} = {outside[0]:g}, but the surrogate was trained for {' and '.join(self._trained_for())}; "
+                    f"what it says elsewhere is a guess. {anyway}"
                 )
         meta = self.metadata
         u = np.asarray(state.numpy().u, dtype=np.float64).reshape(-1, len(meta.channels), *meta.grid.points)
@@ -315,6 +319,24 @@ class Emulator:
                 raise InputError(
                     f"{name} is {largest / std:.0f} standard deviations from the training data's mean (mean {mean:g}, "
                     f"deviation {std:g}, in '{meta.units[channel]}'). Is its unit another? {anyway}"
+                )
+
+    def _trained_for(self) -> list[str]:
+        """Say for each coefficient what it was trained for: a value, several, or a range."""
+        regimes = trained_regimes(self.metadata.training)
+        said = []
+        for at, (name, span) in enumerate(self._ranges().items()):
+            values = sorted({regime[at] for regime in regimes})
+            said.append(f"{name} {', '.join(f'{value:g}' for value in values) if len(values) > 1 else _span(span)}")
+        return said
+
+    def _check_signs(self, state: State) -> None:
+        """Refuse what no equation has: models of several regimes take logarithms of such coefficients."""
+        for coefficient in EQUATIONS[self.metadata.equation].coefficients:
+            values = np.atleast_1d(state.coefficients[coefficient.name])
+            if coefficient.positive and (values <= 0).any():
+                raise InputError(
+                    f"{coefficient.name} = {values[values <= 0][0]:g}, but '{self.metadata.equation}' needs it above 0."
                 )
 
     def _ranges(self) -> dict[str, tuple[float, float]]:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ups.data.fields import FieldMetadata, Trajectories
-from ups.data.flat_layout import ATTRIBUTES, TIME, FlatWriter
+from ups.data.flat_layout import ATTRIBUTES, TIME, FlatWriter, Number
 from ups.data.readers import Source, open_source
 from ups.errors import InputError
 from ups.evaluation.protocols import PROTOCOLS, Protocol
@@ -66,7 +66,7 @@ class Prediction:
         path: the file written.
         trajectories, given, steps, points: its size.
         strides: of the input file, (space, time).
-        coefficients: of the equation, by name.
+        coefficients: of the equation, by name, each one number or an array (N,) with one for each trajectory.
         scores: protocol -> nRMSE over the file's trajectories, as `evaluate` measures it.
         diverged: trajectories whose written forecast holds NaN or Inf.
     """
@@ -77,7 +77,7 @@ class Prediction:
     steps: int
     points: int
     strides: tuple[int, int]
-    coefficients: Mapping[str, float]
+    coefficients: Mapping[str, Number]
     scores: Mapping[Protocol, Estimate]
     diverged: int
 
@@ -111,6 +111,7 @@ def predict(emulator: Emulator, source: Path, output: Path, request: Request) ->
     with open_source(source, space_stride, time_stride) as file:
         coefficients = _coefficients(emulator.metadata, file, request)
         rows = _rows(file, request.samples)
+        written = {name: _of(value, rows) for name, value in coefficients.items()}
         steps = _steps(file, request)
         temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
         job = _Job(emulator, file, request, coefficients, steps)
@@ -118,11 +119,12 @@ def predict(emulator: Emulator, source: Path, output: Path, request: Request) ->
             with FlatWriter(
                 temporary,
                 emulator.metadata.equation,
-                coefficients,
+                written,
                 len(rows),
                 file.grid.coordinates().numpy(),
                 _first_time(source) + file.dt * np.arange(request.given, request.given + steps),
                 _notes(job, rows, (space_stride, time_stride)),
+                None if file.initial is None else file.initial[rows.start : rows.stop],
             ) as writer:
                 scores, diverged = job.run(rows, writer)
             os.replace(temporary, output)
@@ -130,7 +132,7 @@ def predict(emulator: Emulator, source: Path, output: Path, request: Request) ->
             temporary.unlink(missing_ok=True)
     strides = (space_stride, time_stride)
     points = emulator.metadata.grid.points[0]
-    return Prediction(output, len(rows), request.given, steps, points, strides, coefficients, scores, diverged)
+    return Prediction(output, len(rows), request.given, steps, points, strides, written, scores, diverged)
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,7 @@ class _Job:
     emulator: Emulator
     file: Source
     request: Request
-    coefficients: Mapping[str, float]
+    coefficients: Mapping[str, Number]  # arrays (N,) are of all trajectories of the input
     steps: int
 
     def run(self, rows: range, writer: FlatWriter) -> tuple[dict[Protocol, Estimate], int]:
@@ -159,14 +161,19 @@ class _Job:
 
     def _trajectories(self, chunk: Any, first: int) -> Trajectories:
         meta = self.emulator.metadata
-        table = torch.tensor([[self.coefficients[name] for name in meta.coefficients]], dtype=torch.float32)
-        index = torch.arange(first, first + len(chunk))
-        return Trajectories(torch.from_numpy(chunk), table.expand(len(chunk), -1), index, meta)
+        rows = range(first, first + len(chunk))
+        columns = [np.broadcast_to(_of(self.coefficients[name], rows), len(rows)) for name in meta.coefficients]
+        table = torch.from_numpy(np.stack(columns, axis=1).astype(np.float32))
+        return Trajectories(torch.from_numpy(chunk), table, torch.tensor(rows), meta)
 
     def _forecast(self, batch: Trajectories) -> Any:
         """Return the frames after the given ones, (B, steps, X), by the library's own rollout."""
         last = batch.fields[:, self.request.given - 1].numpy()
-        state = self.emulator.state(last, **dict(self.coefficients))  # type: ignore[arg-type]
+        numbers = {
+            name: value[batch.index.numpy()] if isinstance(value, np.ndarray) else value
+            for name, value in self.coefficients.items()
+        }
+        state = self.emulator.state(last, **numbers)  # type: ignore[arg-type]
         states = self.emulator.rollout(state, self.steps, mode=self.request.mode)
         return np.stack([np.asarray(state.u)[:, 0] for state in states], axis=1)
 
@@ -201,7 +208,12 @@ def _strides(meta: FieldMetadata, path: Path, request: Request) -> tuple[int, in
     return space, time
 
 
-def _coefficients(meta: FieldMetadata, file: Source, request: Request) -> dict[str, float]:
+def _of(value: Number, rows: range) -> Number:
+    """Return what a coefficient is for some trajectories of the file."""
+    return value[rows.start : rows.stop] if isinstance(value, np.ndarray) else value
+
+
+def _coefficients(meta: FieldMetadata, file: Source, request: Request) -> dict[str, Number]:
     if file.equation is not None and file.equation != meta.equation:
         raise InputError(
             f"{file.path} holds the equation '{file.equation}'; the surrogate was trained for '{meta.equation}'."
@@ -211,16 +223,24 @@ def _coefficients(meta: FieldMetadata, file: Source, request: Request) -> dict[s
     if unknown:
         raise InputError(f"There is no coefficient {unknown[0]!r}; the surrogate has {list(meta.coefficients)}.")
     for name, value in file.coefficients.items():
-        if name in given and not np.isclose(given[name], value, rtol=1e-6, atol=0):
-            raise InputError(f"{file.path} was made with {name} = {value:g}; leave {name}={given[name]:g} out.")
-    found = {**given, **file.coefficients}
+        if name in given and not np.isclose(value, given[name], rtol=1e-6, atol=0).all():
+            raise InputError(f"{file.path} was made with {name} = {shown(value)}; leave {name}={given[name]:g} out.")
+    found: dict[str, Number] = {**given, **file.coefficients}
     missing = [name for name in meta.coefficients if name not in found]
     if missing:
         raise InputError(
             f"{file.path} does not say its {missing[0]}. Say it: --coefficient {missing[0]}=NUMBER (it is no property "
             "of the surrogate, and a guess would go unnoticed)."
         )
-    return {name: float(found[name]) for name in meta.coefficients}
+    return {name: found[name] for name in meta.coefficients}
+
+
+def shown(value: Number) -> str:
+    """Return a coefficient in words: its value, or how many values from where to where."""
+    if not isinstance(value, np.ndarray):
+        return f"{value:g}"
+    values = np.unique(value)
+    return f"{values[0]:g}" if len(values) == 1 else f"{values[0]:g} to {values[-1]:g} ({len(values)} values)"
 
 
 def _rows(file: Source, samples: tuple[int, int | None]) -> range:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ups.data.fields import FieldMetadata
 from ups.data.reference_frame import ReferenceFrame
 from ups.errors import ParameterError
+from ups.models.conditioning import CoefficientScale, compressed
 from ups.models.weights import count_parameters
 from ups.parameters.shared import Frame
 
@@ -36,6 +37,8 @@ class FourierOperator(nn.Module):
         width: hidden channels.
         layers: Fourier layers.
         frame: frame of reference of the fields; in the comoving one they have no mean, and none is predicted.
+        conditioning: how coefficients are shown to the network, arguments of `CoefficientScale`; None for a single
+            regime.
     """
 
     def __init__(
@@ -47,6 +50,7 @@ class FourierOperator(nn.Module):
         width: int,
         layers: int,
         frame: Frame = "laboratory",
+        conditioning: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         from neuralop.models import FNO
@@ -60,6 +64,9 @@ class FourierOperator(nn.Module):
             "layers": layers,
             "frame": frame,
         }
+        if conditioning is not None:
+            self.arguments["conditioning"] = conditioning
+        self.scale = None if conditioning is None else CoefficientScale(**conditioning)
         self.frame: Frame = frame
         self.open_axes = [axis for axis, wraps in enumerate(periodic) if not wraps]
         rank = len(periodic)
@@ -81,8 +88,7 @@ class FourierOperator(nn.Module):
 
     def _context(self, u: Tensor, coefficients: Tensor) -> list[Tensor]:
         space = u.shape[2:]
-        # Coefficients may span decades and signs; this makes them of order one, as the latent operator does.
-        scalars = coefficients.sign() * torch.log1p(coefficients.abs() / 1e-3) / 5
+        scalars = compressed(coefficients) if self.scale is None else self.scale(coefficients)
         context = [scalars.reshape(*scalars.shape, *[1] * len(space)).expand(-1, -1, *space)]
         for axis in self.open_axes:
             points = space[axis]
@@ -122,7 +128,12 @@ class FnoForecaster:
 
 
 def fno_of_size(
-    num_parameters: int, modes: int, layers: int, metadata: FieldMetadata, frame: Frame = "laboratory"
+    num_parameters: int,
+    modes: int,
+    layers: int,
+    metadata: FieldMetadata,
+    frame: Frame = "laboratory",
+    conditioning: dict[str, Any] | None = None,
 ) -> FourierOperator:
     """Build the `FourierOperator` whose number of real parameters comes nearest to `num_parameters`.
 
@@ -144,6 +155,7 @@ def fno_of_size(
         "modes": modes,
         "layers": layers,
         "frame": frame,
+        "conditioning": conditioning,
     }
 
     def size(width: int) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ups.models.conditioning import CoefficientScale, compressed
 from ups.models.pde_transformer import PdeTransformer
 from ups.models.stacked_transformer import StackedTransformer
 from ups.models.token_grid import Size, axes
@@ -34,6 +35,8 @@ class LatentOperator(nn.Module):
         reencode: whether, in a rollout, every step but the first starts from the encoding of the decoded field. The
             operator does not do that itself: it knows no codec.
         frames_per_call: number F of frames that one evaluation of the network predicts.
+        conditioning: how coefficients are shown to the network, arguments of `CoefficientScale`; the network then
+            modulates every block. None: for a single regime, whose coefficients cannot tell the network anything.
     """
 
     COMPILED = ("advance",)
@@ -50,14 +53,21 @@ class LatentOperator(nn.Module):
         backbone: dict[str, Any],
         reencode: bool = False,
         frames_per_call: int = 1,
+        conditioning: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.dt, self.reencode, self.shape = dt, reencode, axes(tokens)
         self.frames_per_call = frames_per_call
         arguments = dict(backbone)
         network = BACKBONES[arguments.pop("name")]
+        self.scale = None if conditioning is None else CoefficientScale(**conditioning)
         self.network = network(
-            tokens=self.shape, dim=dim, num_conditions=1 + num_coefficients, frames=frames_per_call, **arguments
+            tokens=self.shape,
+            dim=dim,
+            num_conditions=1 + num_coefficients,
+            frames=frames_per_call,
+            **({} if conditioning is None else {"modulated": True}),
+            **arguments,
         )
         self.register_buffer("mean", torch.zeros(dim))
         self.register_buffer("std", torch.ones(dim))
@@ -84,6 +94,8 @@ class LatentOperator(nn.Module):
         return z[:, None] + self.std * increments
 
     def _condition(self, coefficients: Tensor) -> Tensor:
-        """Scalars of order one from dt and coefficients that may span decades and signs."""
-        scalars = torch.cat([torch.full_like(coefficients[:, :1], self.dt), coefficients], dim=1)
-        return scalars.sign() * torch.log1p(scalars.abs() / 1e-3) / 5
+        """Return scalars of order one from dt and coefficients: (B, P) -> (B, 1 + P)."""
+        dt = torch.full_like(coefficients[:, :1], self.dt)
+        if self.scale is None:
+            return compressed(torch.cat([dt, coefficients], dim=1))
+        return torch.cat([compressed(dt), self.scale(coefficients)], dim=1)

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ups.errors import ParameterError
+from ups.models.conditioning import block_features
 from ups.models.token_grid import (
     CONVOLUTIONS,
     Size,
@@ -165,9 +166,9 @@ class PdeTransformer(nn.Module):
         stem: odd number of tokens the embedding sees along each axis: a front crosses one to two tokens per time step,
             and a convolution finds that at once where attention has to learn it.
         frames: number F of increments.
+        modulated: whether there are several regimes. Every block is modulated by the condition in any case; for several
+            the features that do it are more, and of two layers.
     """
-
-    EMBEDDING = 16
 
     def __init__(
         self,
@@ -182,10 +183,11 @@ class PdeTransformer(nn.Module):
         dropout: float,
         stem: int,
         frames: int = 1,
+        modulated: bool = False,
     ) -> None:
         super().__init__()
         self.pad = stem // 2
-        self.embed_condition = nn.Sequential(nn.Linear(num_conditions, self.EMBEDDING), nn.SiLU())
+        self.embed_condition, width = block_features(num_conditions, modulated)
         shapes = [axes(tokens)]
         for _ in depths[1:]:
             if max(shapes[-1]) % 2:
@@ -207,7 +209,7 @@ class PdeTransformer(nn.Module):
                 heads=heads,
                 mlp_ratio=mlp_ratio,
                 dropout=dropout,
-                condition=self.EMBEDDING,
+                condition=width,
             )
 
         coarsest = len(depths) - 1
@@ -223,15 +225,15 @@ class PdeTransformer(nn.Module):
 
     def forward(self, z: Tensor, condition: Tensor) -> Tensor:
         """Return f(z, condition): (B, N, D), (B, num_conditions) -> (B, N, F D)."""
-        embedding = self.embed_condition(condition)
+        features = self.embed_condition(condition)
         x = from_grid(self.embed(wrap(to_grid(z, self.shapes[0]), self.pad)))
         skips = []
         for level, merge, shape in zip(self.down, self.merge, self.shapes[:-1], strict=True):
-            x = level(x, embedding)
+            x = level(x, features)
             skips.append(x)
             x = merge(merge_pairs(x, shape))
-        x = self.bottom(x, embedding)
+        x = self.bottom(x, features)
         for level, split, shape in zip(self.up, self.split, reversed(self.shapes[:-1]), strict=True):
             x = split_pairs(split(x), shape) + skips.pop()
-            x = level(x, embedding)
+            x = level(x, features)
         return self.head(self.norm(x))

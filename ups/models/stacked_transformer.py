@@ -7,6 +7,7 @@ Shapes: B batch, N tokens, W width, D latent width, F frames.
 
 from torch import Tensor, nn
 
+from ups.models.conditioning import block_features
 from ups.models.pde_transformer import Block
 from ups.models.token_grid import CONVOLUTIONS, Size, axes, from_grid, to_grid, wrap
 
@@ -25,9 +26,8 @@ class StackedTransformer(nn.Module):
         drop_path: rate of `DropPath` in the last block; it rises linearly from 0 in the first.
         stem: odd number of tokens the embedding sees along each axis.
         frames: number F of increments.
+        modulated: as in `PdeTransformer`.
     """
-
-    EMBEDDING = 16
 
     def __init__(
         self,
@@ -42,10 +42,11 @@ class StackedTransformer(nn.Module):
         drop_path: float,
         stem: int,
         frames: int = 1,
+        modulated: bool = False,
     ) -> None:
         super().__init__()
         self.shape, self.pad = axes(tokens), stem // 2
-        self.embed_condition = nn.Sequential(nn.Linear(num_conditions, self.EMBEDDING), nn.SiLU())
+        self.embed_condition, width = block_features(num_conditions, modulated)
         self.embed = CONVOLUTIONS[len(self.shape)](dim, hidden, stem)
         rates = [drop_path * at / (depth - 1) for at in range(depth)] if depth > 1 else [drop_path]
         self.blocks = nn.ModuleList(
@@ -56,7 +57,7 @@ class StackedTransformer(nn.Module):
                 heads=heads,
                 mlp_ratio=mlp_ratio,
                 dropout=dropout,
-                condition=self.EMBEDDING,
+                condition=width,
                 drop_path=rate,
             )
             for rate in rates
@@ -68,8 +69,8 @@ class StackedTransformer(nn.Module):
 
     def forward(self, z: Tensor, condition: Tensor) -> Tensor:
         """Return f(z, condition): (B, N, D), (B, num_conditions) -> (B, N, F D)."""
-        embedding = self.embed_condition(condition)
+        features = self.embed_condition(condition)
         x = from_grid(self.embed(wrap(to_grid(z, self.shape), self.pad)))
         for block in self.blocks:
-            x = block(x, embedding)
+            x = block(x, features)
         return self.head(self.norm(x))

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ups.models.conditioning import embedding
 from ups.models.token_grid import Size, axes, neighbours
 
 
@@ -35,9 +36,36 @@ class NeighbourBlock(nn.Module):
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
-    def forward(self, h: Tensor) -> Tensor:
+    def forward(self, h: Tensor, modulation: Tensor | None = None) -> Tensor:
+        """Return the block's output; `modulation` (B, 1, 2 W), scale and shift of what was mixed (FiLM)."""
         batch, tokens, _ = h.shape
-        return h + self.out(F.gelu(self.mix(h.index_select(1, self.around).view(batch, tokens, -1))))
+        mixed = self.mix(h.index_select(1, self.around).view(batch, tokens, -1))
+        if modulation is not None:
+            scale, shift = modulation.chunk(2, dim=-1)
+            mixed = mixed * (1 + scale) + shift
+        return h + self.out(F.gelu(mixed))
+
+
+class Modulation(nn.Module):
+    """Scale and shift for each of several blocks from the condition; zero at initialisation, whatever the condition.
+
+    FiLM (Perez et al. 2018, arXiv:1709.07871).
+
+    Shapes: (B, num_conditions) -> one (B, 1, 2 W) for each block.
+    """
+
+    EMBEDDING = 32
+
+    def __init__(self, num_conditions: int, width: int, blocks: int) -> None:
+        super().__init__()
+        self.embed = embedding(num_conditions, self.EMBEDDING)
+        self.heads = nn.ModuleList(nn.Linear(self.EMBEDDING, 2 * width) for _ in range(blocks))
+        for parameter in self.heads.parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, condition: Tensor) -> list[Tensor]:
+        features = self.embed(condition)
+        return [head(features)[:, None] for head in self.heads]
 
 
 class TokenNetwork(nn.Module):
@@ -51,10 +79,19 @@ class TokenNetwork(nn.Module):
         blocks: number of blocks; a token reads blocks * (kernel // 2) tokens on either side.
         kernel: odd number of tokens a block sees along each axis.
         frames: number F of increments.
+        modulated: whether the condition modulates every block, not only the first features.
     """
 
     def __init__(
-        self, tokens: Size, dim: int, num_conditions: int, hidden: int, blocks: int, kernel: int, frames: int = 1
+        self,
+        tokens: Size,
+        dim: int,
+        num_conditions: int,
+        hidden: int,
+        blocks: int,
+        kernel: int,
+        frames: int = 1,
+        modulated: bool = False,
     ) -> None:
         super().__init__()
         self.lift = nn.Linear(dim, hidden)
@@ -66,8 +103,15 @@ class TokenNetwork(nn.Module):
         self.head = nn.Linear(hidden, frames * dim)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
+        # Last, so that a network with it begins with the same weights as one without.
+        self.film = Modulation(num_conditions, hidden, blocks) if modulated else None
 
     def forward(self, z: Tensor, condition: Tensor) -> Tensor:
         """Return f(z, condition): (B, N, D), (B, num_conditions) -> (B, N, F D)."""
         scale, level = self.modulation(condition)[:, None].chunk(2, dim=-1)
-        return self.head(self.blocks(self.lift(z) * (1 + scale) + level))
+        h = self.lift(z) * (1 + scale) + level
+        if self.film is None:
+            return self.head(self.blocks(h))
+        for block, modulation in zip(self.blocks, self.film(condition), strict=True):
+            h = block(h, modulation)
+        return self.head(h)

@@ -1,5 +1,6 @@
 """The whole parameter file: one field per section. Stages import only the sections they read."""
 
+import math
 from typing import Self
 
 from pydantic import Field, model_validator
@@ -10,7 +11,7 @@ from ups.parameters.evaluate_ttc import EvaluateTTC
 from ups.parameters.optional_stages import TrainReward, TrainSteadyPrior
 from ups.parameters.prepare_data import PrepareData
 from ups.parameters.section import Section
-from ups.parameters.shared import Compute, Data, Latent, Task
+from ups.parameters.shared import SAME, Compute, Data, Latent, Task, listed
 from ups.parameters.simulate import Simulate
 from ups.parameters.train_baseline import TrainBaseline
 from ups.parameters.train_codec import TrainCodec
@@ -54,7 +55,29 @@ class Parameters(Section):
                 "the corrector out with train_diffusion.optimization.epochs = 0"
             )
         self._check_corrector()
+        self._check_regimes()
         return self
+
+    def _check_regimes(self) -> None:
+        """Refuse to train on values that a task of several regimes does not have.
+
+        A task of one regime may meet the choice of another task's variants; `prepare_data` knows whether the file fits.
+        """
+        if len(self.task.regimes) == 1:
+            return
+        for name, values in (self.data.train_on or {}).items():
+            known = self.task.coefficients.get(name)
+            if known is None:
+                raise ValueError(
+                    f"data.train_on names {name!r}; the coefficients of '{self.task.equation}' are "
+                    f"{list(self.task.coefficients)}"
+                )
+            for value in listed(values):
+                if not any(math.isclose(value, other, rel_tol=SAME) for other in listed(known)):
+                    raise ValueError(
+                        f"data.train_on.{name} = {value:g} is none of task.coefficients.{name} = "
+                        f"{list(listed(known))}: a regime that is trained on must be in the data"
+                    )
 
     def _check_corrector(self) -> None:
         """Refuse a student of another kind of corrector, and a search that cannot pay for its candidates."""

@@ -13,7 +13,7 @@ class Simulate(Section):
     Attributes:
         seed: of the initial conditions. Apart from the seed of the training, so that several training seeds are
             compared on the same data, as they are with a data file.
-        samples: trajectories.
+        samples: trajectories of each regime; the same initial conditions in all.
         points: stored grid points along each axis, at cell centres.
         frames: stored frames, from t = 0 to `task.final_time`; a steady problem has one.
         method: `exact` (Cole-Hopf for Burgers, a shift for advection, d'Alembert for the wave equation),

@@ -140,9 +140,14 @@ class TrainOperator(Section):
     fewer calls cost less and add up fewer errors, but each has further to go. The stages after this one (corrector,
     student, search) refine single steps and need 1. `symmetries`: of the equation, by one of which, drawn at random,
     each training sample is moved.
+
+    `conditioning`: where several regimes are trained on, whether the network is told their coefficients: true modulates
+    every block by their standardised logarithms, false shows the same network zeros in their place. A single regime has
+    nothing to tell, and the network is the recipe's in either case.
     """
 
     model: Backbone
+    conditioning: bool = True
     reencode: bool
     frames_per_call: Positive
     symmetries: Annotated[tuple[Symmetry, ...], Field(strict=False)]

@@ -12,6 +12,7 @@ from ups.evaluation.comparison import PER_TRAJECTORY, Comparison, Question, Verd
 from ups.evaluation.comparison_text import describe
 from ups.evaluation.costs import Costs
 from ups.evaluation.figures.paired_differences import draw_paired_differences
+from ups.evaluation.regime_table import regime_tables
 from ups.evaluation.seed_tests import LEVEL, MIN_PAIRS, paired_t
 from ups.evaluation.table import results_table
 from ups.report import comparison as comparing
@@ -299,9 +300,11 @@ def _all_models(material: Material) -> Html:
     source = (
         f"Source: {run.artifacts / 'evaluate' / 'metrics.json'} and {run.artifacts / 'evaluate_ttc' / 'metrics.json'}."
     )
+    by_regime = material.attempt(f"The regimes of {run.name}", regime_tables, metrics) or []
     return Html(
         tag("h3", f"All models and baselines of one run: {run.name}")
         + table(shown.header, shown.rows)
         + items(shown.notes)
+        + "".join(table(one.header, one.rows, frozenset({0, 1})) + items(one.notes) for one in by_regime)
         + paragraph(source, "source")
     )

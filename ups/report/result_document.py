@@ -8,6 +8,7 @@ from typing import Any
 
 from ups.evaluation.names import model_label
 from ups.evaluation.seed_tests import MIN_PAIRS
+from ups.report import regime_comparison
 from ups.report.numbers import NOTHING, effect, interval, share
 from ups.report.result_tables import PROTOCOLS, Row, Table
 
@@ -25,6 +26,7 @@ def document(tables: Sequence[Table]) -> str:
     parts = [_HEAD.format(pairs=MIN_PAIRS)]
     for table in tables:
         parts += [f"## {table.title}", *_provenance(table), _markdown(table.rows), *_verdicts(table), *_claims(table)]
+        parts += regime_comparison.markdown(table.regimes) if table.regimes else []
     return "\n\n".join(part for part in parts if part) + "\n"
 
 

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ups.errors import ArtifactError, ParameterError
 from ups.pipeline import atomic
+from ups.report import regime_comparison
 from ups.report.material import Material
+from ups.report.regime_comparison import RegimeRow, specialty
 from ups.report.runs import Chosen, Run
 
 FOLDER = Path("docs/results")
@@ -67,6 +69,7 @@ class Table:
         verdicts: comparisons over seeds, as `ups compare --json` gives them, by protocol.
         claims: answers to the recipe's claims that these runs can give.
         note: what the reader has to know.
+        regimes: where several were tested, the errors at each.
     """
 
     name: str
@@ -82,10 +85,14 @@ class Table:
     verdicts: dict[str, list[dict[str, Any]]]
     claims: tuple[dict[str, Any], ...]
     note: str = ""
+    regimes: tuple[RegimeRow, ...] = ()
 
 
 def make(name: str, title: str, chosen: Chosen, note: str = "", with_claims: bool = False) -> Table:
     """Make a table from runs.
+
+    Specialists (`ups.report.regime_comparison`) are measures at their own regime, and no rows: a mean over regimes that
+    they have never seen says nothing.
 
     Raises:
         ArtifactError: if a variant lacks a seed, or a run was not evaluated.
@@ -95,8 +102,11 @@ def make(name: str, title: str, chosen: Chosen, note: str = "", with_claims: boo
         raise ArtifactError(f"A table needs every seed of every variant; there are no results of {lacking}.")
     material = Material(chosen)
     metrics = {run: _metrics(material, run) for run in chosen.runs}
-    first = chosen.of(chosen.variants[0])
-    rows = [row for variant in chosen.variants for row in _rows(variant, chosen.of(variant), metrics)]
+    by_seed = {variant: {str(run.seed): metrics[run] for run in chosen.of(variant)} for variant in chosen.variants}
+    regimes = regime_comparison.rows(by_seed)
+    shown = [v for v in chosen.variants if not regimes or not specialty(next(iter(by_seed[v].values())))]
+    first = chosen.of(shown[0])
+    rows = [row for variant in shown for row in _rows(variant, chosen.of(variant), metrics)]
     shared = [model for model in metrics[first[0]] if model in SHARED or model.startswith("finite_volume_")]
     shared = [model for model in shared if "pdebench" in metrics[first[0]].get(model, {})]
     rows += [_row("", model, [run for run in first if model in metrics[run]], metrics) for model in shared]
@@ -112,9 +122,13 @@ def make(name: str, title: str, chosen: Chosen, note: str = "", with_claims: boo
         int(metrics[first[0]]["trajectories"]),
         tuple(dict.fromkeys(_machine(material, run) for run in chosen.runs)),
         tuple(rows),
-        _verdicts(chosen, [protocol for protocol in PROTOCOLS[1:] if protocol in metrics[first[0]]["assembled"]]),
+        _verdicts(
+            replace(chosen, variants=tuple(shown)),
+            [protocol for protocol in PROTOCOLS[1:] if protocol in metrics[first[0]]["assembled"]],
+        ),
         _claims(chosen) if with_claims else (),
         note,
+        regimes,
     )
 
 
@@ -135,7 +149,8 @@ def load(path: Path) -> Table:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         rows = tuple(Row(**row) for row in content.pop("rows"))
-        return Table(**{**content, "rows": rows})
+        regimes = tuple(RegimeRow(**row) for row in content.pop("regimes", ()))
+        return Table(**{**content, "rows": rows, "regimes": regimes})
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise ArtifactError(f"{path} is no result table of this version ({error}). Make it again.") from None
 

@@ -25,6 +25,7 @@ from ups.evaluation.competition import compete
 from ups.evaluation.ensemble_scores import ensemble_score
 from ups.evaluation.figures.gallery import draw_figures
 from ups.evaluation.protocols import Forecaster, Protocol
+from ups.evaluation.regime_table import regime_tables
 from ups.evaluation.scores import Scores, reconstruction_scores, score
 from ups.evaluation.table import results_table
 from ups.inference.ensemble import EnsembleMean, drawing_forecaster, is_stochastic
@@ -84,7 +85,7 @@ def run(params: Params, inputs: Inputs, outputs: Path) -> dict[str, Any]:
     candidates = [{**entry, "protocol": choice["protocol"]} for entry in choice.get("candidates", [])]
     draw_figures(outputs / "figures", scores, test, metrics, _histories(inputs), SURROGATE, candidates)
     surrogate.save(outputs / "surrogate")
-    print(results_table(metrics).text())
+    print("\n\n".join(table.text() for table in (results_table(metrics), *regime_tables(metrics))))
     return metrics
 
 
@@ -160,6 +161,7 @@ def _metrics(
     by_regime = records.metrics_by_regime(scores, test)
     if by_regime:
         metrics["regimes"] = by_regime
+        metrics["regime_kinds"] = records.regime_kinds(test)
     return metrics
 
 

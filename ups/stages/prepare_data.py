@@ -2,8 +2,9 @@
 
     python -m ups.stages.prepare_data        (or: dvc repro prepare_data)
 
-Reads the file at `data.path` in chunks, sub-samples it, splits it by trajectory, computes the normalisation from the
-training split alone, and audits the result. Writes `dataset.h5` (`ups.data.dataset`) and `audit.json`.
+Reads the file at `data.path` in chunks, sub-samples it, splits it by initial condition, alike in all regimes, computes
+the normalisation from the training split alone, and audits the result. Writes `dataset.h5` (`ups.data.dataset`) and
+`audit.json`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from ups.data import regimes
 from ups.data.audit import SplitAudit, check_overlap
 from ups.data.catalogue import check_published
 from ups.data.dataset import DatasetWriter
@@ -25,7 +27,8 @@ from ups.data.fields import FieldMetadata, Normalization, Split, TrainingRange
 from ups.data.progress import Progress
 from ups.data.quantities import change, conserved
 from ups.data.readers import Source, open_source
-from ups.data.splits import resolve_splits
+from ups.data.regime_kind import kind
+from ups.data.regimes import Rows, Samples
 from ups.errors import DataError
 from ups.parameters.equations import EQUATIONS
 from ups.parameters.prepare_data import PrepareData
@@ -36,7 +39,7 @@ from ups.stages.runner import Inputs, main
 NAME = "prepare_data"
 INPUTS = {"source": "{data.path}"}
 
-SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+SPLITS: tuple[Split, ...] = regimes.SPLITS
 
 
 class Params(Section):
@@ -48,19 +51,19 @@ class Params(Section):
 def run(params: Params, inputs: Inputs, outputs: Path) -> dict[str, Any]:
     data = params.data
     with open_source(inputs["source"], data.space_stride, data.time_stride) as source:
-        coefficients, notes = _coefficients(source, params.task)
-        ranges = {name: getattr(data.splits, name) for name in SPLITS}
-        rows = resolve_splits(ranges, source.num_samples, str(source.path))
+        samples, notes = regimes.assign(source, params.task, data)
+        rows = regimes.split(source, samples, data)
         published = check_published(source.path)
         if published == "differs":
             notes.append(f"{source.path} has the name of a published file, but another MD5: it is not that file.")
         _check_fields(source, params.task)
-        changes = _changes(source, params.task.equation, coefficients)
-        audits = {name: SplitAudit(rows[name].start, changes, all(source.grid.periodic)) for name in SPLITS}
+        changes = _changes(source, params.task.equation)
+        audits = {name: SplitAudit(rows[name].tolist(), changes, all(source.grid.periodic)) for name in SPLITS}
         with DatasetWriter(outputs / "dataset.h5") as writer:
-            _copy(source, coefficients, rows, audits, writer)
+            _copy(source, samples, rows, audits, writer)
             overlap = check_overlap(audits, params.prepare_data.min_distance)
-            metadata = _metadata(source, params.task.equation, coefficients, audits["train"])
+            trained = samples.coefficients[rows["train"]]
+            metadata = _metadata(source, params.task.equation, trained, audits["train"])
             writer.finish(metadata)
     for note in notes:
         print(f"{NAME}: {note}", file=sys.stderr)
@@ -73,7 +76,7 @@ def run(params: Params, inputs: Inputs, outputs: Path) -> dict[str, Any]:
         },
         "notes": notes,
         "metadata": metadata.model_dump(mode="json"),
-        "coefficients": dict(zip(metadata.coefficients, coefficients, strict=True)),
+        **_coefficients(metadata, samples, rows),
         "frames": source.num_frames,
         "splits": {name: split.report() for name, split in audits.items()},
         "overlap": overlap,
@@ -90,17 +93,18 @@ def run(params: Params, inputs: Inputs, outputs: Path) -> dict[str, Any]:
 
 def _copy(
     source: Source,
-    coefficients: list[float],
-    rows: dict[Split, range],
+    samples: Samples,
+    rows: dict[Split, Rows],
     audits: dict[Split, SplitAudit],
     writer: DatasetWriter,
 ) -> None:
     with Progress(NAME, sum(map(len, rows.values())), "trajectories") as progress:
         for name in SPLITS:
             writer.begin_split(name, rows[name], source.num_frames, len(source.channels), source.grid.points)
-            for fields in source.chunks(rows[name].start, rows[name].stop):
-                audits[name].update(fields)
-                writer.append(fields, np.tile(np.array(coefficients, dtype=np.float32), (len(fields), 1)))
+            for run, fields in regimes.chunks(source, rows[name]):
+                table = samples.coefficients[run.start : run.stop]
+                audits[name].update(fields, table)
+                writer.append(fields, table.astype(np.float32))
                 progress.update(len(fields))
 
 
@@ -114,17 +118,15 @@ def _check_fields(source: Source, task: Task) -> None:
         )
 
 
-def _changes(
-    source: Source, equation: str, coefficients: list[float]
-) -> Callable[[npt.NDArray[np.float32]], dict[str, float]]:
-    """Return what measures how far conserved quantities change in a chunk (B, T, C, *space)."""
+def _changes(source: Source, equation: str) -> Callable[[npt.NDArray[np.float32], Any], dict[str, float]]:
+    """Return what measures how far conserved quantities change in a chunk (B, T, C, *space), coefficients (B, P)."""
     ones = (1.0,) * len(source.channels)
     metadata = _described(source, equation, Normalization(mean=ones, std=ones))
     quantities = conserved(metadata)
 
-    def measure(fields: npt.NDArray[np.float32]) -> dict[str, float]:
+    def measure(fields: npt.NDArray[np.float32], coefficients: Any) -> dict[str, float]:
         u = torch.from_numpy(fields).double()
-        table = torch.tensor([coefficients], dtype=torch.float64).expand(len(u), -1)
+        table = torch.from_numpy(coefficients)
         return {
             name: float(change(quantity, u, u[:, :1].expand_as(u), table, metadata).abs().max())
             for name, quantity in quantities.items()
@@ -133,29 +135,22 @@ def _changes(
     return measure
 
 
-def _coefficients(source: Source, task: Task) -> tuple[list[float], list[str]]:
-    """Return the coefficients in the equation's order, the file's before the task's, and notes on where they differ."""
-    names = EQUATIONS[task.equation].coefficient_names
-    if source.equation is None:
-        note = f"{source.path} does not say which equation it holds; task.equation = '{task.equation}' is taken."
-        return [task.coefficients[name] for name in names], [note]
-    if source.equation != task.equation:
-        raise DataError(
-            f"{source.path} holds the equation '{source.equation}' ({source.coefficients}), but task.equation is "
-            f"'{task.equation}'. Choose the task that fits the file, or another data.path."
-        )
-    notes = [
-        f"{source.path} was made with {name} = {value:g}, task.coefficients.{name} is {task.coefficients[name]:g}; the "
-        "file's value is used."
-        for name, value in source.coefficients.items()
-        if not np.isclose(value, task.coefficients[name], rtol=1e-6, atol=0)
+def _coefficients(metadata: FieldMetadata, samples: Samples, rows: dict[Split, Rows]) -> dict[str, Any]:
+    """Return what the audit says on coefficients: their values, or for several regimes each with its trajectories."""
+    names, table = metadata.coefficients, samples.coefficients
+    every = np.unique(table, axis=0)
+    if len(every) == 1:
+        return {"coefficients": dict(zip(names, every[0].tolist(), strict=True))}
+    trained = np.unique(table[rows["train"]], axis=0)
+    found = [
+        {
+            "coefficients": dict(zip(names, regime.tolist(), strict=True)),
+            "kind": kind(regime.tolist(), trained.tolist()),
+            "trajectories": {name: int((table[rows[name]] == regime).all(1).sum()) for name in SPLITS},
+        }
+        for regime in every
     ]
-    notes += [
-        f"{source.path} does not state its {name}; task.coefficients.{name} = {task.coefficients[name]:g} is taken."
-        for name in names
-        if name not in source.coefficients
-    ]
-    return [source.coefficients.get(name, task.coefficients[name]) for name in names], notes
+    return {"regimes": found}
 
 
 def _described(source: Source, equation: str, normalization: Normalization) -> FieldMetadata:
@@ -170,7 +165,7 @@ def _described(source: Source, equation: str, normalization: Normalization) -> F
     )
 
 
-def _metadata(source: Source, equation: str, coefficients: list[float], train: SplitAudit) -> FieldMetadata:
+def _metadata(source: Source, equation: str, coefficients: Any, train: SplitAudit) -> FieldMetadata:
     std = train.statistics.std
     if not (std > 0).all():
         raise DataError(
@@ -178,10 +173,12 @@ def _metadata(source: Source, equation: str, coefficients: list[float], train: S
             "there is nothing to learn and nothing to normalise by. Check data.splits.train and the file."
         )
     normalization = Normalization(mean=tuple(train.statistics.mean.tolist()), std=tuple(std.tolist()))
+    trained = np.unique(coefficients, axis=0)
     covered = TrainingRange(
-        coefficients=tuple((value, value) for value in coefficients),
+        coefficients=tuple(zip(trained.min(0).tolist(), trained.max(0).tolist(), strict=True)),
         trajectories=len(train.initial),
         frames=source.num_frames,
+        regimes=tuple(map(tuple, trained.tolist())) if len(trained) > 1 else (),
     )
     return _described(source, equation, normalization).model_copy(update={"training": covered})
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from ups.data.dataset import read_split
+from ups.models.conditioning import conditioning_arguments
 from ups.models.fno import fno_of_size
 from ups.models.weights import read_config
 from ups.parameters.section import Section
@@ -45,7 +46,8 @@ def run(params: Params, inputs: Inputs, outputs: Path) -> dict[str, Any]:
         read_config(inputs[key].parent)["parameters"] for key in ("codec_config", "operator_config")
     )
     torch.manual_seed(params.seed)
-    model = fno_of_size(size, settings.modes, settings.layers, train.metadata, settings.frame)
+    told = conditioning_arguments(settings.conditioning, train.coefficients, train.metadata)
+    model = fno_of_size(size, settings.modes, settings.layers, train.metadata, settings.frame, **told)
     objective = FieldStepObjective(train, validation, settings.frame)
     execution = Execution(NAME, params, inputs, outputs, machine)
     trained = execution.train(model, objective.loss, objective.validate, len(objective), settings.optimization)

@@ -12,6 +12,7 @@ from ups.data.dataset import read_split
 from ups.data.latents import read_latents
 from ups.data.reference_frame import ReferenceFrame
 from ups.models.codec import Codec
+from ups.models.conditioning import conditioning_arguments
 from ups.models.operator import LatentOperator
 from ups.models.token_grid import token_grid
 from ups.models.weights import load_model
@@ -54,6 +55,7 @@ def run(params: Params, inputs: Inputs, outputs: Path) -> dict[str, Any]:
         "backbone": settings.model.model_dump(),
         "reencode": settings.reencode,
         "frames_per_call": settings.frames_per_call,
+        **conditioning_arguments(settings.conditioning, train.coefficients, train.metadata),
     }
     torch.manual_seed(params.seed)
     operator = LatentOperator(**arguments)
