@@ -15,7 +15,6 @@ from ups.data.fields import FieldMetadata
 from ups.errors import ParameterError
 from ups.parameters.equations import EQUATIONS
 
-
 _FEATURES = 16
 
 
