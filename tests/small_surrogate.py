@@ -13,7 +13,7 @@ from ups.models.codec import Codec
 from ups.models.corrector import ResidualCorrector
 from ups.models.flow import FlowCorrector
 from ups.models.operator import LatentOperator
-from ups.models.weights import save_model
+from ups.models.weights import WEIGHTS, save_model, save_skipped
 
 METADATA = FieldMetadata(
     equation="burgers",
@@ -82,6 +82,14 @@ def write_models(folder: Path, flow: bool = False) -> dict[str, Path]:
 
 def write_gate(corrector: Path, passed: bool) -> None:
     (corrector / "metrics.json").write_text(json.dumps({"beats_zero_correction": passed}))
+
+
+def write_no_reward(folder: Path) -> dict[str, Path]:
+    """Write what `train_reward` leaves when it is skipped; return the inputs that `evaluate_ttc` finds there."""
+    folder.mkdir()
+    save_skipped(folder, "0 epochs")
+    (folder / "metrics.json").write_text(json.dumps({"status": "skipped", "reason": "0 epochs"}))
+    return {"reward": folder / WEIGHTS, "reward_metrics": folder / "metrics.json"}
 
 
 def write_bundle(

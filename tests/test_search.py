@@ -5,24 +5,19 @@ import math
 
 import pytest
 import torch
+from search_settings import NO_REWARDS
+from search_settings import search_settings as settings
 from torch import nn
 
 from ups.data.fields import FieldMetadata, Grid, Normalization
 from ups.data.initial_conditions import cell_centres, draw
 from ups.errors import ParameterError
 from ups.inference import rewards
-from ups.inference.search import (
-    BeamSearch,
-    OracleChoice,
-    RandomChoice,
-    States,
-    base_candidate,
-    best_scored,
-    rank_correlation,
-)
+from ups.inference.candidates import States
+from ups.inference.choices import OracleChoice, RandomChoice, base_candidate, best_scored, rank_correlation
+from ups.inference.search import BeamSearch
 from ups.inference.shift_average import ShiftAverage
 from ups.inference.surrogate import Surrogate
-from ups.parameters.evaluate_ttc import EvaluateTTC
 
 POINTS = 16
 
@@ -87,23 +82,6 @@ def surrogate() -> Surrogate:
     return Surrogate(metadata(), Identity(), Decay(0.9), Offset(), None, True)
 
 
-def settings(**changes) -> EvaluateTTC:
-    base = {
-        "candidates": 4,
-        "beam": 2,
-        "horizon": 1,
-        "discount": 0.9,
-        "noise_std": [0.1],
-        "tau_range": [0.15, 0.85],
-        "steps": None,
-        "max_evaluations": 500,
-        "margin": None,
-        "rewards": {"conservation": 1.0, "dissipation": 0.0, "pde_residual": 0.0, "positivity": 0.0},
-        "protocols": ["rollout_ic"],
-    }
-    return EvaluateTTC.model_validate({**base, **changes})
-
-
 def near(target: float) -> rewards.Reward:
     """A reward that wants the mean of the field at a value."""
     return lambda previous, frame, coefficients: -(frame.mean((1, 2)) - target).abs()
@@ -154,14 +132,14 @@ def test_the_beam_finds_the_best_path_when_it_keeps_all_of_them():
         surrogate(), near(0.4), settings(candidates=count, beam=count, horizon=horizon, discount=discount), seed=1
     )
     observer, z = search.surrogate.start(start(1))
-    state = search.generator.get_state()
+    state = search.source.generator.get_state()
     _, scores, evaluations = search._search(States(z[:, None], start(1)[:, None], observer, 0), C[:1], 0.0)
 
-    search.generator.set_state(state)
-    first = search._expand(States(z[:, None], start(1)[:, None], observer, 0), C[:1], 0.0)
+    search.source.generator.set_state(state)
+    first = search.source.expand(States(z[:, None], start(1)[:, None], observer, 0), C[:1], 0.0)
     order = first.rewards[0, 0].topk(count).indices  # the search expands states in this order
     kept = States(first.tokens[:, 0][:, order], first.frames[:, 0][:, order], observer, 1)
-    second = search._expand(kept, C[:1], 0.0)
+    second = search.source.expand(kept, C[:1], 0.0)
     brute = {int(root): -math.inf for root in order}
     for (place, root), leaf in itertools.product(enumerate(order.tolist()), range(count)):
         total = float(first.rewards[0, 0, root] + discount * second.rewards[0, place, leaf])

@@ -4,27 +4,15 @@ import json
 
 import pandas as pd
 import pytest
-from small_surrogate import write_dataset, write_models
+from search_settings import search_settings
+from small_surrogate import write_dataset, write_models, write_no_reward
 
 from ups.evaluation.significance import paired_test
 from ups.models.weights import save_skipped
-from ups.parameters.evaluate_ttc import EvaluateTTC
 from ups.stages import evaluate_ttc
 
-SETTINGS = EvaluateTTC.model_validate(
-    {
-        "candidates": 4,
-        "beam": 2,
-        "horizon": 2,
-        "discount": 0.9,
-        "noise_std": [0.3, 0.1],
-        "tau_range": [0.15, 0.85],
-        "steps": None,
-        "max_evaluations": 40,
-        "margin": None,
-        "rewards": {"conservation": 1.0, "dissipation": 0.2, "pde_residual": 0.0, "positivity": 0.6},
-        "protocols": ["rollout_ic"],
-    }
+SETTINGS = search_settings(
+    {"conservation": 1.0, "dissipation": 0.2, "positivity": 0.6}, horizon=2, noise_std=[0.3, 0.1], max_evaluations=40
 )
 
 
@@ -36,7 +24,7 @@ def inputs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     folders = write_models(tmp_path)
     found = {part: folders[part] / "model.safetensors" for part in ("codec", "operator", "corrector")}
-    return {**found, "dataset": write_dataset(tmp_path / "dataset.h5")}
+    return {**found, "dataset": write_dataset(tmp_path / "dataset.h5"), **write_no_reward(tmp_path / "reward")}
 
 
 def run(inputs, outputs, settings=SETTINGS):
