@@ -103,11 +103,12 @@ def write_bundle(
 
 
 def write_dataset(path: Path, rows: int = 6, frames: int = 5) -> Path:
-    """Write a data set of noise; every split has `rows` trajectories."""
+    """Write a data set of noise; every split has `rows` trajectories, those of the test split come first."""
     generator = torch.Generator().manual_seed(0)
     with DatasetWriter(path) as writer:
-        for split in ("train", "validation", "test"):
-            writer.begin_split(split, range(rows), frames, 1, (32,))
+        for at, split in enumerate(("train", "validation", "test")):
+            first = rows * (2 - at)
+            writer.begin_split(split, range(first, first + rows), frames, 1, (32,))
             fields = torch.randn(rows, frames, 1, 32, generator=generator).numpy()
             writer.append(fields, torch.full((rows, 1), 0.01).numpy())
         writer.finish(METADATA)

@@ -14,9 +14,9 @@ import ups
 from ups.errors import ArtifactError, ParameterError
 from ups.evaluation.ensemble_scores import ensemble_score
 from ups.evaluation.records import nested_metrics
+from ups.inference.choices import best_scored
 from ups.inference.ensemble import EnsembleMean, drawing_forecaster
 from ups.inference.rewards import Conservation
-from ups.inference.choices import best_scored
 from ups.inference.search import BeamSearch
 from ups.inference.surrogate import load_bundle
 from ups.models.flow import FlowCorrector

@@ -131,9 +131,7 @@ class SearchStudy:
             for quantile in sorted({*_QUANTILES, self.settings.adaptive.quantile}):
                 threshold = plain_reward_quantile(self.surrogate, self.rewards, validation, self.protocol, quantile)
                 point = self._point(replace(self, poor_below=threshold).forecaster())
-                rows.append(
-                    {"mode": "adaptive", "candidates": self.settings.candidates, **point, "quantile": quantile}
-                )
+                rows.append({"mode": "adaptive", "candidates": self.settings.candidates, **point, "quantile": quantile})
         return pd.DataFrame(rows)
 
     def _point(self, forecaster: SearchForecaster) -> dict[str, Any]:

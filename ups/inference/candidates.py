@@ -117,13 +117,13 @@ class CandidateSource:
         each = coefficients.repeat_interleave(start.tokens.shape[1], dim=0)
         return self.surrogate.operator(start.tokens.flatten(0, 1), each)
 
-    def _draw(
-        self, start: States, z_hat: Tensor, coefficients: Tensor, is_base: Tensor, progress: float
-    ) -> Candidates:
+    def _draw(self, start: States, z_hat: Tensor, coefficients: Tensor, is_base: Tensor, progress: float) -> Candidates:
         """Correct predictions (R M, N, D) as often as `is_base`, (R M k,), has entries for each."""
         repeated = z_hat.repeat_interleave(len(is_base) // len(z_hat), dim=0)
         correction, noise = self._noise(repeated, is_base, progress)
-        return self._finish(start, repeated + correction + torch.where(is_base[:, None, None], 0.0, noise), coefficients)
+        return self._finish(
+            start, repeated + correction + torch.where(is_base[:, None, None], 0.0, noise), coefficients
+        )
 
     def _noise(self, z_hat: Tensor, is_base: Tensor, progress: float) -> tuple[Tensor, Tensor]:
         """Draw a correction for each prediction, and latent noise in units of each latent channel's deviation.

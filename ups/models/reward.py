@@ -5,6 +5,8 @@ Shapes: B batch, C field channels, *space grid, P coefficients, H hidden width.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 
@@ -30,15 +32,11 @@ class RewardNetwork(nn.Module):
     std: Tensor
     step: Tensor
 
-    def __init__(
-        self, channels: int, rank: int, num_coefficients: int, hidden: int, depth: int, kernel: int
-    ) -> None:
+    def __init__(self, channels: int, rank: int, num_coefficients: int, hidden: int, depth: int, kernel: int) -> None:
         super().__init__()
         self.pad = kernel // 2
         widths = [2 * channels + num_coefficients, *[hidden] * depth]
-        self.layers = nn.ModuleList(
-            CONVOLUTIONS[rank](inputs, outputs, kernel) for inputs, outputs in zip(widths, widths[1:], strict=False)
-        )
+        self.layers = nn.ModuleList(CONVOLUTIONS[rank](inputs, outputs, kernel) for inputs, outputs in pairwise(widths))
         self.head = nn.Sequential(nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, 1))
         shape = (channels, *[1] * rank)
         for name in ("mean", "std", "step"):

@@ -58,7 +58,9 @@ class RewardObjective:
 
 def _scores(model: RewardNetwork, data: Triplets, indices: Tensor) -> Tensor:
     """Return the scores of best, median and worst, (S, 3)."""
-    previous, coefficients = (value[indices].repeat_interleave(3, dim=0) for value in (data.previous, data.coefficients))
+    previous, coefficients = (
+        value[indices].repeat_interleave(3, dim=0) for value in (data.previous, data.coefficients)
+    )
     return model(previous, data.candidates[indices].flatten(0, 1), coefficients).unflatten(0, (-1, 3))
 
 
