@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from search_settings import NO_REWARDS
 from search_settings import search_settings as settings
 from toy_surrogate import C, metadata, near, start, surrogate
 
@@ -143,7 +144,7 @@ def test_variation_and_extrema_of_the_true_solution_stay_and_noise_breaks_both()
     for law in (rewards.TotalVariation(data), rewards.MaximumPrinciple(data)):
         # Extrema move between the points: curvature times dx^2 / 8, and that only once per extremum.
         assert (law(u[:, 0], u[:, 1], c) > -1e-4).all()
-        assert (law(u[:, 0], noisy, c) < -1e-2).all()
+        assert (law(u[:, 0], noisy, c) < -2e-3).all()
 
 
 def test_variation_and_extrema_by_hand():

@@ -1,4 +1,4 @@
-"""Variants of a sweep through the stages that they concern, at the preset `tiny`, from what golden left; minutes long."""
+"""Variants of a sweep through the stages that they concern, at the preset `tiny`, from what golden left: minutes."""
 
 import json
 import shutil
