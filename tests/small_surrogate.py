@@ -13,7 +13,7 @@ from ups.models.codec import Codec
 from ups.models.corrector import ResidualCorrector
 from ups.models.flow import FlowCorrector
 from ups.models.operator import LatentOperator
-from ups.models.weights import save_model
+from ups.models.weights import WEIGHTS, save_model, save_skipped
 
 METADATA = FieldMetadata(
     equation="burgers",
@@ -84,6 +84,14 @@ def write_gate(corrector: Path, passed: bool) -> None:
     (corrector / "metrics.json").write_text(json.dumps({"beats_zero_correction": passed}))
 
 
+def write_no_reward(folder: Path) -> dict[str, Path]:
+    """Write what `train_reward` leaves when it is skipped; return the inputs that `evaluate_ttc` finds there."""
+    folder.mkdir()
+    save_skipped(folder, "0 epochs")
+    (folder / "metrics.json").write_text(json.dumps({"status": "skipped", "reason": "0 epochs"}))
+    return {"reward": folder / WEIGHTS, "reward_metrics": folder / "metrics.json"}
+
+
 def write_bundle(
     folder: Path, metadata: FieldMetadata = TRAINED, corrector_pays: bool = True, flow: bool = False
 ) -> Path:
@@ -95,11 +103,12 @@ def write_bundle(
 
 
 def write_dataset(path: Path, rows: int = 6, frames: int = 5) -> Path:
-    """Write a data set of noise; every split has `rows` trajectories."""
+    """Write a data set of noise; every split has `rows` trajectories, those of the test split come first."""
     generator = torch.Generator().manual_seed(0)
     with DatasetWriter(path) as writer:
-        for split in ("train", "validation", "test"):
-            writer.begin_split(split, range(rows), frames, 1, (32,))
+        for at, split in enumerate(("train", "validation", "test")):
+            first = rows * (2 - at)
+            writer.begin_split(split, range(first, first + rows), frames, 1, (32,))
             fields = torch.randn(rows, frames, 1, 32, generator=generator).numpy()
             writer.append(fields, torch.full((rows, 1), 0.01).numpy())
         writer.finish(METADATA)

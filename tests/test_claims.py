@@ -163,10 +163,25 @@ def test_claims_on_one_variant(evidence):
     assert found["search-gains-nothing"].finding.verdict is HOLDS  # the search's errors are the base's
     assert found["search-costs"].finding.estimate.value == pytest.approx(20.0)
     assert found["search-costs"].finding.verdict is HOLDS
+    assert found["search-costs"].finding.measured.endswith("20 times its network evaluations")
+    for name in ("search-gains-nothing", "search-costs", "drop-mass-reward"):
+        estimate = found[name].finding.estimate
+        assert None not in (estimate.value, estimate.low, estimate.high, estimate.detectable)
     assert found["gap-at-8-epochs"].finding.estimate.value == pytest.approx(1.22, abs=0.01)
     assert found["gap-at-8-epochs"].finding.verdict is FAILS
     assert found["drop-mass-reward"].finding.verdict is FAILS
     assert found["corrector-size"].finding.verdict is HOLDS
+
+
+def test_the_claims_on_the_search_are_answered_from_its_own_sweep_too(project):
+    """The sweep `ttc` has golden's search under another name, and no run of golden."""
+    folders = {seed: project / ".ups/results" / f"golden-{seed}" / "artifacts" for seed in range(6)}
+    found = answered(Evidence({"ttc-golden": folders, "ttc-off": folders}))
+    assert found["search-gains-nothing"].finding.verdict is HOLDS
+    assert found["search-gains-nothing"].finding.measured.startswith("ttc-golden")
+    assert found["search-costs"].finding.verdict is HOLDS
+    neither = answered(Evidence({"light-diffusion": folders}))
+    assert neither["search-costs"].finding.reason == "needs the variant golden"
 
 
 @pytest.fixture

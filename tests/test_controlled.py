@@ -137,7 +137,7 @@ def population(folder):
     found = [item for item in found if item[1] != "data.path" and other_value(params, item[1]) is not None]
     code = {entry["path"] for stage in lock.values() for entry in stage["deps"] if entry["path"].endswith(".py")}
     found += [("code", path, None) for path in sorted(code)]
-    declared_stages = {"train_diffusion", "distill", "evaluate_ttc"}
+    declared_stages = {"train_diffusion", "distill", "train_reward", "evaluate_ttc"}
     data = {entry["path"] for stage in lock.values() for entry in stage["deps"]} - code
     found += [("data", path, None) for path in sorted(data) if path.split("/")[1] not in declared_stages]
     found += [("environment", name, stage) for name in (*ENVIRONMENT, *PACKAGES) for stage in lock]
@@ -238,7 +238,8 @@ def test_files_below_a_declared_change_may_differ_and_those_above_may_not(pair):
     relock(pair[1], other_weights)
     (found,) = check(pair)
     assert (found.kind, found.name) == ("data", "artifacts/train_codec/config.json")
-    readers = ("encode_latents", "train_operator", "train_diffusion", "train_baseline", "evaluate", "evaluate_ttc")
+    trained = ("train_operator", "train_diffusion", "train_reward", "train_baseline")
+    readers = ("encode_latents", *trained, "evaluate", "evaluate_ttc")
     assert found.stages == readers
 
 

@@ -11,7 +11,7 @@ from standin import ROOT
 
 PAGE = (ROOT / "docs" / "extending.md").read_text()
 VARIANTS = ("golden", "neighbour-corrector")
-AFTER_THE_OPERATOR = {"train_diffusion", "distill", "evaluate", "evaluate_ttc"}
+AFTER_THE_OPERATOR = {"train_diffusion", "distill", "train_reward", "evaluate", "evaluate_ttc"}
 
 # Trains the variant's corrector and student on made-up latents, with the stages' own code and the variant's parameters.
 _RUN = """
@@ -135,7 +135,7 @@ def test_the_stage_of_the_page_is_one(project):
 def test_the_whole_sweep_of_the_page_at_the_smallest_size(project):
     swept = standin.ups(project, "sweep", *VARIANTS, "--preset", "tiny", "--no-publish")
     assert swept.returncode == 0, swept.stderr[-3000:]
-    assert "17 executed" in swept.stdout
+    assert "18 executed" in swept.stdout
     compared = standin.ups(project, "compare", *VARIANTS, "--preset", "tiny")
     assert "neighbour-corrector against golden: too few seeds to tell" in compared.stdout
     assert "CONTROLLED" in compared.stdout

@@ -28,7 +28,8 @@ def changed(**sections):
 
 def test_a_later_change_reaches_later_stages_alone():
     found = reached(GOLDEN.resolve(), Selection("no-diffusion").resolve())
-    assert [stage.stage for stage in found] == ["train_diffusion", "distill", "evaluate", "evaluate_ttc"]
+    expected = ["train_diffusion", "distill", "train_reward", "evaluate", "evaluate_ttc"]
+    assert [stage.stage for stage in found] == expected
     assert found[0].changed == ("train_diffusion.optimization.epochs",)
     assert found[1].changed == ()
     assert "train_diffusion" in found[1].follows
@@ -48,7 +49,8 @@ def test_another_data_file_reaches_every_stage():
 def test_the_seed_reaches_every_stage_that_reads_it():
     raw = {**GOLDEN.resolve(), "seed": 7}
     own = [stage.stage for stage in reached(GOLDEN.resolve(), raw) if stage.changed]
-    assert own == ["train_codec", "train_operator", "train_diffusion", "distill", "train_baseline", "evaluate_ttc"]
+    trained = ["train_codec", "train_operator", "train_diffusion", "distill", "train_reward", "train_baseline"]
+    assert own == [*trained, "evaluate_ttc"]
 
 
 def test_presets_are_compared_by_name():

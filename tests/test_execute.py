@@ -39,7 +39,7 @@ def test_a_failing_stage_leaves_earlier_artifacts_as_they_were(project, stage):
     before = contents(project / "artifacts")
     executed(project)
     # Changing the stage's own parameters makes it run; the flag makes it fail after DVC removed its outputs.
-    set_parameter(project, "train_reward: {epochs: 0}", f"train_reward: {{epochs: 0, fail: {stage}}}")
+    set_parameter(project, "train_reward:", f"train_reward:\n  fail: {stage}")
     path = project / "stage.py"
     path.write_text(path.read_text() + f"\n# {stage}\n")
     with pytest.raises(StageFailed, match=rf"artifacts/{stage}"):
@@ -52,7 +52,7 @@ def test_a_failing_stage_leaves_earlier_artifacts_as_they_were(project, stage):
 
 
 def test_a_first_run_that_fails_has_nothing_to_restore(project):
-    set_parameter(project, "train_reward: {epochs: 0}", "train_reward: {epochs: 0, fail: prepare_data}")
+    set_parameter(project, "train_reward:", "train_reward:\n  fail: prepare_data")
     with pytest.raises(StageFailed, match="as they were"):
         execute.reproduce()
 

@@ -64,7 +64,7 @@ def test_a_failing_stage_fails_the_flow_is_not_retried_and_keeps_earlier_results
     before = (project / "artifacts/train_diffusion/history.csv").read_text()
     path = project / "stage.py"
     path.write_text(path.read_text() + "# changed, so every stage has to run\n")
-    standin.set_parameter(project, "train_reward: {epochs: 0}", "train_reward: {epochs: 0, fail: train_diffusion}")
+    standin.set_parameter(project, "train_reward:", "train_reward:\n  fail: train_diffusion")
     state = experiment(return_state=True)
     assert state.is_failed()
     assert task_states(state.state_details.flow_run_id)["train_diffusion"] == "Failed"

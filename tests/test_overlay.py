@@ -290,6 +290,16 @@ def test_unknown_names_get_the_nearest(base, kind, name, near):
         ),
         ({"train_diffusion": {"skip": True, "depth": 2}}, r"skip = true needs a layer between two hidden ones"),
         ({"train_diffusion": {"mixing": 2}}, r"mixing = 2 must be odd"),
+        ({"train_reward": {"kernel": 4}}, r"kernel = 4 must be odd"),
+        ({"evaluate_ttc": {"rewards": {"learned": 1.0}}}, r"learned = 1 needs a trained reward"),
+        (
+            {"train_reward": {"optimization": {"epochs": 1}}, "evaluate_ttc": {"candidates": 2}},
+            r"the worst of evaluate_ttc\.candidates = 2",
+        ),
+        ({"evaluate_ttc": {"adaptive": {"quantile": 1.5}}}, r"adaptive\.quantile' = 1\.5.*less than 1"),
+        ({"evaluate_ttc": {"rewards": {"mass": 1.0}}}, r"Unknown parameter 'evaluate_ttc\.rewards\.mass'"),
+        ({"evaluate_ttc": {"tau_range": [0.8, 0.2]}}, r"tau_range = \[0\.8, 0\.2\] must rise"),
+        ({"evaluate_ttc": {"horizon": 9}}, r"more than max_evaluations = 150"),
         (
             {"train_diffusion": {"objective": {"name": "flow", "steps": 4, "solver": "heun", "noise": 1.0}}},
             r"distill\.student\.name = 'merged': the student of a 'flow' corrector is 'consistency'",

@@ -20,7 +20,7 @@ from standin import ROOT, set_parameter
 from ups.pipeline.stages import stage_names
 
 pytestmark = pytest.mark.timeout(1800)  # against hanging; the first run takes 90 s on two idle cores, more on busy ones
-AFTER_DIFFUSION = ["train_diffusion", "distill", "evaluate", "evaluate_ttc"]
+AFTER_DIFFUSION = ["train_diffusion", "distill", "train_reward", "evaluate", "evaluate_ttc"]
 
 
 # What decides which results are in the working tree, and which it is published as.

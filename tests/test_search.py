@@ -5,116 +5,17 @@ import math
 
 import pytest
 import torch
-from torch import nn
+from search_settings import NO_REWARDS
+from search_settings import search_settings as settings
+from toy_surrogate import C, metadata, near, start, surrogate
 
-from ups.data.fields import FieldMetadata, Grid, Normalization
 from ups.data.initial_conditions import cell_centres, draw
 from ups.errors import ParameterError
-from ups.inference import rewards
-from ups.inference.search import (
-    BeamSearch,
-    OracleChoice,
-    RandomChoice,
-    States,
-    base_candidate,
-    best_scored,
-    rank_correlation,
-)
+from ups.inference import choices, rewards
+from ups.inference.candidates import States
+from ups.inference.choices import OracleChoice, RandomChoice, base_candidate, best_scored, rank_correlation
+from ups.inference.search import BeamSearch
 from ups.inference.shift_average import ShiftAverage
-from ups.inference.surrogate import Surrogate
-from ups.parameters.evaluate_ttc import EvaluateTTC
-
-POINTS = 16
-
-
-def metadata(points: int = POINTS, dt: float = 0.05, equation: str = "burgers") -> FieldMetadata:
-    return FieldMetadata(
-        equation=equation,
-        channels=("u",),
-        units=("1",),
-        coefficients=("viscosity" if equation == "burgers" else "velocity",),
-        grid=Grid(extent=(1.0,), points=(points,), origin=(0.0,), periodic=(True,)),
-        dt=dt,
-        normalization=Normalization(mean=(0.0,), std=(1.0,)),
-    )
-
-
-class Identity(nn.Module):
-    """A codec whose tokens are the grid values, so that latent and field are the same numbers."""
-
-    points, frame = (POINTS,), "laboratory"
-
-    def encode(self, u):
-        return u.transpose(1, 2)
-
-    def decode(self, z):
-        return z.transpose(1, 2)
-
-
-class Decay(nn.Module):
-    """An operator that multiplies by a factor."""
-
-    reencode, frames_per_call = False, 1
-
-    def __init__(self, factor: float) -> None:
-        super().__init__()
-        self.factor = factor
-        self.calls = 0
-        self.register_buffer("mean", torch.zeros(1))
-        self.register_buffer("std", torch.ones(1))
-
-    def forward(self, z, coefficients):
-        self.calls += len(z)
-        return self.factor * z
-
-    def advance(self, z, coefficients):
-        return self(z, coefficients)[:, None]
-
-
-class Offset(nn.Module):
-    """A corrector that adds tau - 1/2 to every value: candidates differ, the deterministic one corrects nothing."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.calls = 0
-
-    def forward(self, z_hat, tau):
-        self.calls += len(z_hat)
-        return (tau - 0.5)[:, None, None].expand_as(z_hat)
-
-
-def surrogate() -> Surrogate:
-    return Surrogate(metadata(), Identity(), Decay(0.9), Offset(), None, True)
-
-
-def settings(**changes) -> EvaluateTTC:
-    base = {
-        "candidates": 4,
-        "beam": 2,
-        "horizon": 1,
-        "discount": 0.9,
-        "noise_std": [0.1],
-        "tau_range": [0.15, 0.85],
-        "steps": None,
-        "max_evaluations": 500,
-        "margin": None,
-        "rewards": {"conservation": 1.0, "dissipation": 0.0, "pde_residual": 0.0, "positivity": 0.0},
-        "protocols": ["rollout_ic"],
-    }
-    return EvaluateTTC.model_validate({**base, **changes})
-
-
-def near(target: float) -> rewards.Reward:
-    """A reward that wants the mean of the field at a value."""
-    return lambda previous, frame, coefficients: -(frame.mean((1, 2)) - target).abs()
-
-
-def start(rows: int = 3) -> torch.Tensor:
-    torch.manual_seed(0)
-    return torch.randn(rows, 1, POINTS)
-
-
-C = torch.full((3, 1), 0.01)
 
 
 def test_more_candidates_reach_a_better_reward_and_one_candidate_is_the_base():
@@ -137,14 +38,16 @@ def test_each_trajectory_gets_its_own_choice():
     def reward(previous, frame, coefficients):
         return -(frame.mean((1, 2)) - wants.repeat_interleave(len(frame) // 3)).abs()
 
-    chosen = []
+    seen = []
 
     def watch(candidates, scores, step):
-        chosen.append(scores.argmax(1))
-        return best_scored(candidates, scores, step)
+        seen.append((candidates.frames[:, 0], scores.argmax(1)))
+        return choices.best_scored(candidates, scores, step)
 
-    BeamSearch(surrogate(), reward, settings(candidates=16), seed=1).rollout(u, C, 1, watch)
-    assert len(chosen[0].unique()) > 1
+    result = BeamSearch(surrogate(), reward, settings(candidates=16), seed=1).rollout(u, C, 1, watch)
+    frames, best = seen[0]
+    assert len(best.unique()) > 1
+    assert torch.equal(result.frames[:, 0], frames[torch.arange(3), best])
 
 
 def test_the_beam_finds_the_best_path_when_it_keeps_all_of_them():
@@ -154,14 +57,14 @@ def test_the_beam_finds_the_best_path_when_it_keeps_all_of_them():
         surrogate(), near(0.4), settings(candidates=count, beam=count, horizon=horizon, discount=discount), seed=1
     )
     observer, z = search.surrogate.start(start(1))
-    state = search.generator.get_state()
+    state = search.source.generator.get_state()
     _, scores, evaluations = search._search(States(z[:, None], start(1)[:, None], observer, 0), C[:1], 0.0)
 
-    search.generator.set_state(state)
-    first = search._expand(States(z[:, None], start(1)[:, None], observer, 0), C[:1], 0.0)
+    search.source.generator.set_state(state)
+    first = search.source.expand(States(z[:, None], start(1)[:, None], observer, 0), C[:1], 0.0)
     order = first.rewards[0, 0].topk(count).indices  # the search expands states in this order
     kept = States(first.tokens[:, 0][:, order], first.frames[:, 0][:, order], observer, 1)
-    second = search._expand(kept, C[:1], 0.0)
+    second = search.source.expand(kept, C[:1], 0.0)
     brute = {int(root): -math.inf for root in order}
     for (place, root), leaf in itertools.product(enumerate(order.tolist()), range(count)):
         total = float(first.rewards[0, 0, root] + discount * second.rewards[0, place, leaf])
@@ -235,6 +138,25 @@ def test_the_true_solution_obeys_every_reward_and_a_wrong_viscosity_does_not():
     assert (rewards.Dissipation(data)(u[:, 0], u[:, 1], c) > -1e-5).all()
 
 
+def test_variation_and_extrema_of_the_true_solution_stay_and_noise_breaks_both():
+    u, c, data = fine_solution(), torch.full((8, 1), 0.1), metadata(1024, dt=0.0025)
+    noisy = u[:, 1] + 0.05 * torch.randn(u[:, 1].shape, generator=torch.Generator().manual_seed(0))
+    for law in (rewards.TotalVariation(data), rewards.MaximumPrinciple(data)):
+        # Extrema move between the points: curvature times dx^2 / 8, and that only once per extremum.
+        assert (law(u[:, 0], u[:, 1], c) > -1e-4).all()
+        assert (law(u[:, 0], noisy, c) < -2e-3).all()
+
+
+def test_variation_and_extrema_by_hand():
+    before, after = torch.tensor([[[0.0, 1.0, 0.0, -1.0]]]), torch.tensor([[[0.0, 2.0, 0.0, -1.5]]])
+    # Variation 4 becomes 7; the second value lies 1 above, the last one .5 below; rms(before) = sqrt(1/2).
+    assert float(rewards.TotalVariation(metadata())(before, after, C)) == pytest.approx(-3 / 4)
+    expected = -math.sqrt((1.0 + 0.25) / 4) / math.sqrt(0.5)
+    assert float(rewards.MaximumPrinciple(metadata())(before, after, C)) == pytest.approx(expected)
+    for law in (rewards.TotalVariation, rewards.MaximumPrinciple):
+        assert float(law(metadata())(after, before, C)) == 0.0
+
+
 def test_rewards_by_hand():
     before, after = torch.tensor([[[2.0, -2.0]]]), torch.tensor([[[3.0, -1.0]]])
     assert float(rewards.Conservation(metadata())(before, after, C)) == pytest.approx(-1.0 / 2.0)
@@ -245,12 +167,36 @@ def test_rewards_by_hand():
 
 
 def test_a_reward_that_applies_to_no_field_is_left_out_and_named():
-    weights = {"conservation": 0.0, "dissipation": 0.5, "pde_residual": 0.0, "positivity": 1.0}
+    weights = {**NO_REWARDS, "dissipation": 0.5, "positivity": 1.0}
     found = rewards.weighted_rewards(weights, metadata())
     assert list(found.terms) == ["dissipation"]
     assert found.not_applicable == {"positivity": "no field of 'burgers' is positive by its equation"}
     with pytest.raises(ParameterError, match=r"unknown rewards .'mass'."):
         rewards.weighted_rewards({"mass": 1.0}, metadata())
+
+
+@pytest.mark.parametrize(
+    ("equation", "chosen"),
+    [
+        ("burgers", "dissipation"),
+        ("navier_stokes", "dissipation"),
+        ("wave", "conservation"),
+        ("advection", "conservation"),
+        ("diffusion_reaction", "learned"),
+    ],
+)
+def test_auto_is_the_reward_that_suits_the_equation(equation, chosen):
+    data = metadata().model_copy(update={"equation": equation})
+
+    def learned(previous, frame, coefficients):
+        return -(frame - previous).abs().mean((1, 2))
+
+    found = rewards.weighted_rewards({**NO_REWARDS, "auto": 0.5}, data, learned)
+    assert {name: weight for name, (_, weight) in found.terms.items()} == {chosen: 0.5}
+    both = rewards.weighted_rewards({**NO_REWARDS, "auto": 0.5, chosen: 0.25}, data, learned)
+    assert both.terms[chosen][1] == 0.75
+    without = rewards.weighted_rewards({**NO_REWARDS, "auto": 0.5}, data, "train_reward was skipped")
+    assert without.not_applicable == ({"learned": "train_reward was skipped"} if chosen == "learned" else {})
 
 
 def test_the_equal_compute_control_averages_shifted_copies():

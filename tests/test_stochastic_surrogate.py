@@ -7,34 +7,22 @@ import numpy as np
 import pytest
 import torch
 from example_fields import advected_sines
-from small_surrogate import write_bundle, write_dataset, write_models
+from search_settings import search_settings
+from small_surrogate import write_bundle, write_dataset, write_models, write_no_reward
 
 import ups
 from ups.errors import ArtifactError, ParameterError
 from ups.evaluation.ensemble_scores import ensemble_score
 from ups.evaluation.records import nested_metrics
+from ups.inference.choices import best_scored
 from ups.inference.ensemble import EnsembleMean, drawing_forecaster
 from ups.inference.rewards import Conservation
-from ups.inference.search import BeamSearch, best_scored
+from ups.inference.search import BeamSearch
 from ups.inference.surrogate import load_bundle
 from ups.models.flow import FlowCorrector
 from ups.models.teacher import kind_in, load_corrector
-from ups.parameters.evaluate_ttc import EvaluateTTC
 from ups.stages import evaluate_ttc
 
-SEARCH = {
-    "candidates": 4,
-    "beam": 2,
-    "horizon": 2,
-    "discount": 0.9,
-    "noise_std": [0.0],
-    "tau_range": [0.15, 0.85],
-    "steps": None,
-    "max_evaluations": 60,
-    "margin": None,
-    "rewards": {"conservation": 1.0, "dissipation": 0.0, "pde_residual": 0.0, "positivity": 0.0},
-    "protocols": ["rollout_ic"],
-}
 U = torch.randn(3, 1, 32, generator=torch.Generator().manual_seed(0))
 C = torch.full((3, 1), 0.01)
 
@@ -49,8 +37,8 @@ def surrogate(bundle):
     return load_bundle(bundle)
 
 
-def settings(**changes) -> EvaluateTTC:
-    return EvaluateTTC.model_validate({**SEARCH, **changes})
+def settings(**changes):
+    return search_settings(**{"horizon": 2, "noise_std": [0.0], "max_evaluations": 60, **changes})
 
 
 def test_every_mode_forecasts_and_counts_its_evaluations(surrogate):
@@ -138,7 +126,7 @@ def test_the_stage_searches_with_a_flow(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     folders = write_models(tmp_path, flow=True)
     inputs = {part: folders[part] / "model.safetensors" for part in ("codec", "operator", "corrector")}
-    inputs["dataset"] = write_dataset(tmp_path / "dataset.h5")
+    inputs |= {"dataset": write_dataset(tmp_path / "dataset.h5"), **write_no_reward(tmp_path / "reward")}
     (tmp_path / "out").mkdir()
     metrics = evaluate_ttc.run(evaluate_ttc.Params(seed=1, evaluate_ttc=settings(horizon=1)), inputs, tmp_path / "out")
     assert json.loads(json.dumps(metrics)) == metrics

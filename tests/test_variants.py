@@ -4,14 +4,12 @@ What variants share comes from the cache, so each costs the stages that it chang
 results than its parent follows from their parameters.
 """
 
-import json
 import math
-import os
-import sys
 from pathlib import Path
 
 import pytest
-from standin import ROOT, copy_repository, ups
+from standin import ROOT
+from swept_variants import metrics, run
 
 from ups.parameters.files import BASE, read_yaml
 from ups.parameters.flat import differences
@@ -51,20 +49,10 @@ def test_what_has_no_effect_at_tiny_has_one_at_full_length_or_is_golden_by_anoth
     without = {v for v in VARIANTS if (parent := read_variant(v).extends) and not has_an_effect(v, parent)}
     # The codec's four epochs are over before golden's inverse losses begin, and lengths are cut to the same.
     cut_short = {"inverse-off", "inverse-small", "operator-longer"}
-    assert without == {"corrector-depth-3", "tau-beta", *cut_short}
+    assert without == {"corrector-depth-3", "tau-beta", "ttc-golden", *cut_short}
     for variant in cut_short:
         parent = read_variant(variant).extends
         assert differences(resolved(parent, "default"), resolved(variant, "default")), variant
-
-
-def run(project: Path, variant: str) -> None:
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    result = ups(project, "sweep", variant, "--seeds", "42", "--preset", "tiny", "--no-publish", PATH=path)
-    assert result.returncode == 0, f"{variant}: {result.stdout[-3000:]}\n{result.stderr[-3000:]}"
-
-
-def metrics(project: Path, variant: str, stage: str) -> dict:
-    return json.loads((project / f".ups/results/{variant}-42.tiny/artifacts/{stage}/metrics.json").read_text())
 
 
 def results(project: Path, variant: str) -> dict[str, object]:
@@ -79,15 +67,11 @@ def results(project: Path, variant: str) -> dict[str, object]:
     return found
 
 
-@pytest.fixture(scope="module")
-def project(tmp_path_factory) -> Path:
-    return copy_repository(tmp_path_factory.mktemp("variants"))
-
-
 @pytest.mark.nightly
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_a_variant_runs_through_all_stages_and_differs_from_its_parent_where_it_should(project, variant):
+def test_a_variant_runs_through_all_stages_and_differs_from_its_parent_where_it_should(variants_project, variant):
+    project = variants_project
     run(project, variant)
     evaluated, corrector = metrics(project, variant, "evaluate"), metrics(project, variant, "train_diffusion")
     error = evaluated["assembled"]["pdebench"]["nrmse"]["mean"]

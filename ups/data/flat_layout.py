@@ -75,8 +75,7 @@ class FlatWriter(FileWriter):
                 self.file.attrs[attribute] = value
         if initial is not None:
             self.file.create_dataset(INITIAL, data=initial)
-        for name, value in notes.items():
-            self.file.attrs[name] = value
+        self.file.attrs.update(notes)
 
     def write(self, start: int, fields: npt.NDArray[np.float32]) -> None:
         """Write fields (B, T, 1, X) as the trajectories start .. start + B - 1."""

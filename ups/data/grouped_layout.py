@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -54,7 +55,9 @@ class GroupedWriter(FileWriter):
         initial: npt.NDArray[np.int64] | None = None,
     ) -> None:
         self.grid, self.times = grid, times
-        self._each = {name: value for name, value in coefficients.items() if isinstance(value, np.ndarray)}
+        self._each: dict[str, npt.NDArray[Any]] = {
+            name: value for name, value in coefficients.items() if isinstance(value, np.ndarray)
+        }
         if initial is not None:
             self._each[INITIAL] = initial
         channels = EQUATIONS[equation].channel_names

@@ -1,7 +1,8 @@
 """Rewards of a predicted frame: how well it obeys what the equation says, without knowing the truth.
 
-Every reward is at most 0, dimensionless, and 0 for a frame that obeys. Which of them an equation has follows from what
-`ups.parameters.equations` declares. Shapes: B batch, C field channels, *space grid.
+Every reward by a law is at most 0, dimensionless, and 0 for a frame that obeys. Which of them an equation has follows
+from what `ups.parameters.equations` declares. The learned one has no such scale: see `ups.models.reward`. Shapes: B
+batch, C field channels, *space grid.
 """
 
 from __future__ import annotations
@@ -66,6 +67,37 @@ class Positivity:
 
 
 @dataclass(frozen=True)
+class TotalVariation:
+    """-max(0, TV(u) - TV(u_previous)) / TV(u_previous), TV(u) = sum_i |u_(i+1) - u_i| on the periodic line.
+
+    The variation of a scalar conservation law's solution cannot grow; that of its values on a grid can by what lies
+    between the points.
+    """
+
+    metadata: FieldMetadata
+
+    def __call__(self, previous: Tensor, frame: Tensor, coefficients: Tensor) -> Tensor:
+        after, before = ((u.roll(-1, -1) - u).abs().sum((1, 2)) for u in (frame, previous))
+        return -((after - before) / before.clamp_min(_TINY)).clamp_min(0)
+
+
+@dataclass(frozen=True)
+class MaximumPrinciple:
+    """-rms(what lies above max u_previous or below min u_previous) / rms(u_previous), extrema over space by channel.
+
+    What is transported and diffused makes no new extrema; on a grid they move between the points.
+    """
+
+    metadata: FieldMetadata
+
+    def __call__(self, previous: Tensor, frame: Tensor, coefficients: Tensor) -> Tensor:
+        space = tuple(range(2, previous.dim()))
+        above = (frame - previous.amax(space, keepdim=True)).clamp_min(0)
+        below = (previous.amin(space, keepdim=True) - frame).clamp_min(0)
+        return -_rms(above + below) / _rms(previous)
+
+
+@dataclass(frozen=True)
 class PdeResidual:
     """-rms(R) dt / rms(u_previous), R the trapezoidal residual of the equation between two frames.
 
@@ -78,6 +110,11 @@ class PdeResidual:
     def __call__(self, previous: Tensor, frame: Tensor, coefficients: Tensor) -> Tensor:
         residual = pde_residual(previous, frame, coefficients, self.metadata)
         return -_rms(residual) * self.metadata.dt / _rms(previous)
+
+
+# Scalar conservation laws on a line, and what only transports and diffuses.
+_VARIATION_FALLS = {"burgers", "advection"}
+_KEEPS_EXTREMA = {"burgers", "advection", "navier_stokes"}
 
 
 @dataclass(frozen=True)
@@ -96,38 +133,71 @@ class Rewards:
         return torch.stack([w * term(previous, frame, coefficients) for term, w in self.terms.values()]).sum(0)
 
 
-def weighted_rewards(weights: Mapping[str, float], metadata: FieldMetadata) -> Rewards:
+def weighted_rewards(
+    weights: Mapping[str, float], metadata: FieldMetadata, learned: Reward | str = "none was given"
+) -> Rewards:
     """Return the weighted sum of rewards by name, leaving out those of weight 0 and those the equation does not have.
+
+    Args:
+        weights: weight of each reward; that of `auto` goes to what `suggested` returns.
+        metadata: of the fields.
+        learned: the learned reward, or why there is none.
 
     Raises:
         ParameterError: if a name is unknown.
     """
     equation = EQUATIONS.get(metadata.equation)
-    nothing = f"'{metadata.equation}' has no such law"
-    known: dict[str, tuple[Reward, str | None]] = {
+    quoted = f"'{metadata.equation}'"
+    nothing = f"{quoted} has no such law"
+    known: dict[str, tuple[Reward | str, str | None]] = {
         "conservation": (Conservation(metadata), None if conserved(metadata) else f"{nothing}: it conserves nothing"),
         "dissipation": (
             Dissipation(metadata),
             None if dissipated(metadata) else f"{nothing}: no quantity of it may only fall",
         ),
+        "total_variation": (
+            TotalVariation(metadata),
+            None if metadata.equation in _VARIATION_FALLS else f"{nothing}: the variation of its fields may grow",
+        ),
+        "maximum_principle": (
+            MaximumPrinciple(metadata),
+            None if metadata.equation in _KEEPS_EXTREMA else f"{nothing}: its fields may reach new extrema",
+        ),
         "pde_residual": (
             PdeResidual(metadata),
-            None if metadata.equation in RESIDUALS else f"there is no discrete residual for '{metadata.equation}'",
+            None if metadata.equation in RESIDUALS else f"there is no discrete residual for {quoted}",
         ),
         "positivity": (
             Positivity(metadata),
             None
             if equation and any(channel.positive for channel in equation.channels)
-            else f"no field of '{metadata.equation}' is positive by its equation",
+            else f"no field of {quoted} is positive by its equation",
         ),
+        "learned": (learned, learned if isinstance(learned, str) else None),
     }
-    if set(weights) - set(known):
-        raise ParameterError(f"unknown rewards {sorted(set(weights) - set(known))}; known are {sorted(known)}")
-    wanted = {name: (*known[name], weight) for name, weight in weights.items() if weight}
-    return Rewards(
-        {name: (reward, weight) for name, (reward, missing, weight) in wanted.items() if missing is None},
-        {name: missing for name, (_, missing, _) in wanted.items() if missing is not None},
-    )
+    asked = {name: weight for name, weight in weights.items() if weight}
+    if auto := asked.pop("auto", 0.0):
+        chosen = suggested(metadata)
+        asked[chosen] = asked.get(chosen, 0.0) + auto
+    unknown = set(weights) - set(known) - {"auto"}
+    if unknown:
+        raise ParameterError(f"unknown rewards {sorted(unknown)}; known are {sorted([*known, 'auto'])}")
+    terms: dict[str, tuple[Reward, float]] = {}
+    missing: dict[str, str] = {}
+    for name, weight in asked.items():
+        reward, reason = known[name]
+        if reason is None and not isinstance(reward, str):
+            terms[name] = (reward, weight)
+        else:
+            missing[name] = str(reason)
+    return Rewards(terms, missing)
+
+
+def suggested(metadata: FieldMetadata) -> str:
+    """Name the reward that suits an equation: what dissipates, else what is conserved, else one that is learned."""
+    if dissipated(metadata):
+        return "dissipation"
+    return "conservation" if conserved(metadata) else "learned"
 
 
 def _rms(u: Tensor) -> Tensor:

@@ -9,9 +9,3 @@ class TrainSteadyPrior(Section):
     """Iterative refinement to a steady solution; 0 epochs, the only length this version offers, skips the stage."""
 
     epochs: Literal[0]
-
-
-class TrainReward(Section):
-    """The learned reward of the test-time search; 0 epochs, the only length this version offers, skips the stage."""
-
-    epochs: Literal[0]

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from ups.parameters.distill import Distill
 from ups.parameters.evaluate import Evaluate
 from ups.parameters.evaluate_ttc import EvaluateTTC
-from ups.parameters.optional_stages import TrainReward, TrainSteadyPrior
+from ups.parameters.optional_stages import TrainSteadyPrior
 from ups.parameters.prepare_data import PrepareData
 from ups.parameters.section import Section
 from ups.parameters.shared import SAME, Compute, Data, Latent, Task, listed
@@ -17,6 +17,7 @@ from ups.parameters.train_baseline import TrainBaseline
 from ups.parameters.train_codec import TrainCodec
 from ups.parameters.train_diffusion import TrainDiffusion
 from ups.parameters.train_operator import TrainOperator
+from ups.parameters.train_reward import TrainReward
 
 
 class Parameters(Section):
@@ -56,6 +57,7 @@ class Parameters(Section):
             )
         self._check_corrector()
         self._check_regimes()
+        self._check_learned_reward()
         return self
 
     def _check_regimes(self) -> None:
@@ -91,3 +93,17 @@ class Parameters(Section):
             )
         if corrector.optimization.epochs:
             self.evaluate_ttc.check_budget(corrector.objective.evaluations)
+
+    def _check_learned_reward(self) -> None:
+        """Refuse a learned reward that nobody trains, and one that has too few candidates to rank."""
+        epochs, search = self.train_reward.optimization.epochs, self.evaluate_ttc
+        if search.rewards.learned and not epochs:
+            raise ValueError(
+                f"evaluate_ttc.rewards.learned = {search.rewards.learned:g} needs a trained reward: set "
+                "train_reward.optimization.epochs above 0, or the weight to 0"
+            )
+        if epochs and search.candidates < 3:
+            raise ValueError(
+                f"train_reward ranks the best, the median and the worst of evaluate_ttc.candidates = "
+                f"{search.candidates}: set that to 3 or more, or train_reward.optimization.epochs to 0"
+            )

@@ -5,33 +5,21 @@ dvc repro evaluate_ttc
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import json
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-import torch
-from torch import Tensor
-
 from ups.data.dataset import read_split
-from ups.data.fields import Trajectories
 from ups.evaluation.figures.quality_vs_budget import draw_quality_vs_budget
 from ups.evaluation.protocols import Protocol
 from ups.evaluation.records import nested_metrics, write_records
-from ups.evaluation.scores import FULL, Scores, score
+from ups.evaluation.scores import FULL, Scores
+from ups.evaluation.search_modes import SearchForecaster, SearchStudy, plain_reward_quantile, standard_error
 from ups.evaluation.significance import paired_test
-from ups.inference.rewards import Rewards, weighted_rewards
-from ups.inference.search import (
-    BeamSearch,
-    Choice,
-    OracleChoice,
-    RandomChoice,
-    best_scored,
-    mean_of_candidates,
-)
-from ups.inference.shift_average import ShiftAverage
-from ups.inference.surrogate import Surrogate, load_surrogate
+from ups.inference.rewards import weighted_rewards
+from ups.inference.surrogate import load_surrogate
+from ups.models.reward import RewardNetwork
+from ups.models.weights import is_skipped, load_model
 from ups.parameters.evaluate_ttc import EvaluateTTC
 from ups.parameters.section import Section
 from ups.stages.machine import project_machine
@@ -47,6 +35,9 @@ INPUTS = {
     "corrector": "artifacts/train_diffusion/model.safetensors",
     "corrector_config": "artifacts/train_diffusion/config.json",
     "corrector_metrics": "artifacts/train_diffusion/metrics.json",
+    "reward": "artifacts/train_reward/model.safetensors",
+    "reward_config": "artifacts/train_reward/config.json",
+    "reward_metrics": "artifacts/train_reward/metrics.json",
 }
 
 
@@ -57,143 +48,96 @@ class Params(Section):
     evaluate_ttc: EvaluateTTC
 
 
-@dataclass
-class SearchForecaster:
-    """A searched rollout as a forecaster. The truth of the whole split serves the oracle and the correlations only.
-
-    Attributes:
-        truth: (R, T, C, X), all frames of the trajectories that will be forecast, in that order.
-        correlations: rank correlation of score and error per trajectory, after the call.
-        evaluations: network evaluations per step and trajectory, after the call.
-    """
-
-    surrogate: Surrogate
-    rewards: Rewards
-    settings: EvaluateTTC
-    seed: int
-    choose: Callable[[Tensor], Choice]
-    truth: Tensor
-    correlations: Tensor | None = None
-    evaluations_per_step: float | None = None
-
-    def __call__(self, given: Tensor, num_steps: int, coefficients: Tensor) -> Tensor:
-        watch = OracleChoice(self.truth[:, given.shape[1] :], follow=self.choose(self.truth[:, given.shape[1] :]))
-        search = BeamSearch(self.surrogate, self.rewards, self.settings, self.seed)
-        result = search.rollout(given[:, -1], coefficients, num_steps, watch)
-        self.evaluations_per_step = float(result.evaluations.mean()) / num_steps
-        if watch.correlations:
-            self.correlations = torch.stack(watch.correlations).mean(dim=0)
-        return result.frames
-
-
 def run(params: Params, inputs: Inputs, outputs: Path) -> dict[str, Any]:
     """Run the search and its controls on the test split."""
     machine = project_machine()
     settings = params.evaluate_ttc
-    data = read_split(inputs["dataset"], "test").to(machine.device)
-    codec, operator, corrector = (inputs[part].parent for part in ("codec", "operator", "corrector"))
+    data, validation = (read_split(inputs["dataset"], name).to(machine.device) for name in ("test", "validation"))
+    codec, operator, corrector, reward = (inputs[part].parent for part in ("codec", "operator", "corrector", "reward"))
     surrogate = load_surrogate(codec, operator, corrector, None, data.metadata).to(machine.device)
     if surrogate.corrector is None:
         return _skip("train_diffusion was skipped, and the search draws its candidates from the corrector")
-    rewards = weighted_rewards(settings.rewards.model_dump(), data.metadata)
+    learned: RewardNetwork | str = "train_reward was skipped"
+    if not is_skipped(reward):
+        learned = load_model(reward, RewardNetwork).to(machine.device)
+    rewards = weighted_rewards(settings.rewards.model_dump(), data.metadata, learned)
     for name, reason in rewards.not_applicable.items():
         print(f"{NAME}: the reward {name} is left out: {reason}")
     if not rewards.terms:
         return _skip(f"no reward in evaluate_ttc.rewards applies: {'; '.join(rewards.not_applicable.values())}")
     scores: dict[str, dict[str, Scores]] = {}
     correlations: dict[str, Any] = {}
+    adaptive: dict[str, Any] = {}
+    studies: list[SearchStudy] = []
     for protocol in settings.protocols:
-        by_mode, correlations[protocol] = _modes(surrogate, rewards, settings, params.seed, data, protocol)
+        poor_below = None
+        if settings.adaptive is not None:
+            quantile = settings.adaptive.quantile
+            poor_below = plain_reward_quantile(surrogate, rewards, validation, protocol, quantile)
+        studies.append(SearchStudy(surrogate, rewards, settings, params.seed, data, protocol, poor_below))
+        by_mode, search = studies[-1].modes()
+        correlations[protocol] = _correlation(search)
+        adaptive[protocol] = {"poor_below": poor_below, "searched_share": search.searched}
         for mode, result in by_mode.items():
             scores.setdefault(mode, {})[protocol] = result
     metrics = nested_metrics(scores)
-    main_protocol = settings.protocols[0]
     metrics["reward_error_rank_correlation"] = correlations
     metrics["rewards"] = {"used": list(rewards.terms), "not_applicable": dict(rewards.not_applicable)}
-    metrics["verdict"] = _verdict(scores, main_protocol)
+    if settings.adaptive is not None:
+        metrics["adaptive"] = adaptive
+    blind = "learned" in rewards.terms and not _beats_chance(inputs["reward_metrics"])
+    metrics["verdict"] = _verdict(scores, settings.protocols[0], blind)
     write_records(outputs, scores, data)
-    budget = _quality_vs_budget(surrogate, rewards, settings, params.seed, data, main_protocol)
+    budget = studies[0].quality_vs_budget(validation)
     budget.to_csv(outputs / "quality_vs_budget.csv", index=False)
-    draw_quality_vs_budget(outputs / "figures" / "quality_vs_budget.png", budget, main_protocol)
+    draw_quality_vs_budget(outputs / "figures" / "quality_vs_budget.png", budget, settings.protocols[0])
     verdict = metrics["verdict"]
     print(f"{NAME}: {'recommended' if verdict['recommended'] else 'not recommended'}: {verdict['reason']}")
     return metrics
 
 
-def _modes(
-    surrogate: Surrogate, rewards: Rewards, settings: EvaluateTTC, seed: int, data: Trajectories, protocol: Protocol
-) -> tuple[dict[str, Scores], dict[str, float]]:
-    """Score the search and every control under one protocol."""
-
-    def search(choose: Callable[[Tensor], Choice], **changes: Any) -> SearchForecaster:
-        return SearchForecaster(surrogate, rewards, settings.model_copy(update=changes), seed, choose, data.fields)
-
-    base = surrogate.forecaster("corrected")
-    per_step = settings.evaluations_per_step(int(base.evaluations_per_step) - 1)
-    copies = max(1, round(per_step / base.evaluations_per_step))
-    forecasters: dict[str, Any] = {
-        "base": base,
-        "search": search(lambda truth: best_scored),
-        "random": search(lambda truth: RandomChoice(seed), horizon=1),
-        "mean": search(lambda truth: mean_of_candidates, horizon=1),
-        "oracle": search(lambda truth: OracleChoice(truth), horizon=1),
-        "equal_compute": ShiftAverage(base, copies),
-    }
-    results = {mode: _score(forecaster, data, protocol) for mode, forecaster in forecasters.items()}
-    watched = forecasters["search"].correlations
-    return results, {} if watched is None else {"mean": float(watched.mean()), "stderr": _stderr(watched)}
+def _correlation(search: SearchForecaster) -> dict[str, float]:
+    """Return mean and standard error over the trajectories that were searched; empty if none was."""
+    watched = search.correlations
+    if watched is None or not len(watched := watched[watched.isfinite()]):
+        return {}
+    return {"mean": float(watched.mean()), "stderr": standard_error(watched) if len(watched) > 1 else 0.0}
 
 
-def _quality_vs_budget(
-    surrogate: Surrogate, rewards: Rewards, settings: EvaluateTTC, seed: int, data: Trajectories, protocol: Protocol
-) -> pd.DataFrame:
-    """Return the error against the number of candidates, for the search and the oracle."""
-    rows = []
-    count = 1
-    while count <= settings.candidates:
-        for mode, choose in (("search", lambda truth: best_scored), ("oracle", lambda truth: OracleChoice(truth))):
-            changed = settings.model_copy(update={"candidates": count, "horizon": 1})
-            forecaster = SearchForecaster(surrogate, rewards, changed, seed, choose, data.fields)
-            result = _score(forecaster, data, protocol)
-            values = result.horizons["nrmse"][FULL]
-            rows.append(
-                {
-                    "mode": mode,
-                    "candidates": count,
-                    "evaluations_per_step": forecaster.evaluations_per_step,
-                    "nrmse": float(values.mean()),
-                    "stderr": _stderr(values),
-                    "seconds_per_trajectory": result.seconds_per_trajectory,
-                }
-            )
-        count *= 2
-    return pd.DataFrame(rows)
+def _beats_chance(path: Path) -> bool:
+    """Read the gate's verdict of `train_reward`."""
+    return bool(json.loads(path.read_text())["beats_chance"])
 
 
-def _score(forecaster: Any, data: Trajectories, protocol: Protocol) -> Scores:
-    # One batch: the oracle's truth is that of all trajectories, in order.
-    return score(forecaster, data, protocol, batch_size=len(data), device=str(data.fields.device))
+def _verdict(scores: dict[str, dict[str, Scores]], protocol: Protocol, blind: bool) -> dict[str, Any]:
+    """Recommend the search only where it beats the base and the deterministic control of equal compute.
 
-
-def _verdict(scores: dict[str, dict[str, Scores]], protocol: Protocol) -> dict[str, Any]:
-    """Recommend the search only where it beats the base and the deterministic control of equal compute."""
-    nrmse = {mode: by_protocol[protocol].horizons["nrmse"][FULL] for mode, by_protocol in scores.items()}
+    Args:
+        scores: mode -> protocol -> scores.
+        protocol: that the verdict is about.
+        blind: whether a learned reward takes part that ranks no better than chance.
+    """
+    results = {mode: by_protocol[protocol] for mode, by_protocol in scores.items()}
+    nrmse = {mode: result.horizons["nrmse"][FULL] for mode, result in results.items()}
     tests = {control: paired_test(nrmse["search"], nrmse[control]) for control in ("base", "equal_compute", "random")}
     recommended = all(tests[control]["better"] for control in ("base", "equal_compute"))
-    words = [
-        f"{test['mean']:+.2e} nRMSE against {control} (p = {test['p_value']:.2g})" for control, test in tests.items()
-    ]
-    cost = {mode: scores[mode][protocol].seconds_per_trajectory for mode in ("search", "base")}
+    words = [_difference(control, test) for control, test in tests.items()]
+    if blind:
+        words.append("the learned reward ranks no better than chance on validation")
+    evaluations = {mode: results[mode].evaluations_per_trajectory or 0 for mode in ("search", "base")}
     return {
         "recommended": recommended,
         "reason": "; ".join(words) + "; paired over test trajectories of one training seed",
         "against": tests,
-        "times_base_seconds": cost["search"] / cost["base"],
+        "times_base_seconds": results["search"].seconds_per_trajectory / results["base"].seconds_per_trajectory,
+        "times_base_evaluations": evaluations["search"] / evaluations["base"],
     }
 
 
-def _stderr(values: Tensor) -> float:
-    return float(values.std() / len(values) ** 0.5)
+def _difference(control: str, test: dict[str, Any]) -> str:
+    if test["mean"] is None:
+        return f"no difference from {control}: a forecast diverged"
+    return f"{test['mean']:+.2e} nRMSE against {control} (p = {test['p_value']:.2g})"
 
 
 def _skip(reason: str) -> dict[str, Any]:

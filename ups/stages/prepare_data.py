@@ -100,7 +100,7 @@ def _copy(
 ) -> None:
     with Progress(NAME, sum(map(len, rows.values())), "trajectories") as progress:
         for name in SPLITS:
-            writer.begin_split(name, rows[name], source.num_frames, len(source.channels), source.grid.points)
+            writer.begin_split(name, rows[name].tolist(), source.num_frames, len(source.channels), source.grid.points)
             for run, fields in regimes.chunks(source, rows[name]):
                 table = samples.coefficients[run.start : run.stop]
                 audits[name].update(fields, table)
