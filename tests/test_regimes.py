@@ -114,7 +114,7 @@ def test_one_regime_of_several_is_made_as_it_is_alone(project):
 
 
 def test_a_coarse_regime_is_named(project):
-    with pytest.raises(DataError, match=r"viscosity=0\.02\); simulate.max_error allows"):
+    with pytest.raises(DataError, match=r"viscosity=0\.02; simulate\.max_error allows"):
         project(simulate, method="finite_volume", refinement=1, max_error=1e-3)
 
 
@@ -168,8 +168,8 @@ def test_shared_initial_conditions_without_their_numbers_are_refused(project, tm
     project(simulate)
     with h5py.File(OWN, "a") as file:
         del file["initial-condition"]
-    splits = {"test": [0, 4], "validation": [4, 5], "train": [5, None]}
-    with pytest.raises(DataError, match="byte for byte"):
+    splits = {"test": [0, 4], "validation": [5, 6], "train": [6, None]}
+    with pytest.raises(DataError, match="byte for byte: sample 5 equals sample 3"):
         project(prepare_data, data={"splits": splits})
 
 

@@ -294,7 +294,7 @@ class Emulator:
                 f"u holds NaN or Inf at index {where} (time {state.time:g}). If it came from a rollout, that forecast "
                 "diverged."
             )
-        if self.surrogate.operator.scale is not None:
+        if meta.training and meta.training.regimes:
             self._check_signs(state)
         if not self.extrapolate:
             self._check_ranges(state)
