@@ -76,7 +76,7 @@ def test_everything_is_in_the_run(project, client):
 
     downloaded = project / "downloaded"
     downloaded.mkdir()
-    figure = client.download_artifacts(link.run_id, "figures/evaluate/rollout.png", str(downloaded))
+    figure = client.download_artifacts(link.run_id, "rollout.png", str(downloaded))
     assert Path(figure).read_bytes().startswith(b"\x89PNG")
     checkpoints = json.loads(Path(client.download_artifacts(link.run_id, "checkpoints.json")).read_text())
     assert [(c["stage"], c["bytes"]) for c in checkpoints] == [("train_operator", 7), ("train_diffusion", 7)]

@@ -136,26 +136,30 @@ def _changes(
 def _coefficients(source: Source, task: Task) -> tuple[list[float], list[str]]:
     """Return the coefficients in the equation's order, the file's before the task's, and notes on where they differ."""
     names = EQUATIONS[task.equation].coefficient_names
+    notes = []
     if source.equation is None:
-        note = f"{source.path} does not say which equation it holds; task.equation = '{task.equation}' is taken."
-        return [task.coefficients[name] for name in names], [note]
-    if source.equation != task.equation:
+        notes.append(f"{source.path} does not say which equation it holds; task.equation = '{task.equation}' is taken.")
+    elif source.equation != task.equation:
         raise DataError(
             f"{source.path} holds the equation '{source.equation}' ({source.coefficients}), but task.equation is "
             f"'{task.equation}'. Choose the task that fits the file, or another data.path."
         )
-    notes = [
+    stated = {name: value for name, value in source.coefficients.items() if name in names}
+    notes += [
         f"{source.path} was made with {name} = {value:g}, task.coefficients.{name} is {task.coefficients[name]:g}; the "
         "file's value is used."
-        for name, value in source.coefficients.items()
+        for name, value in stated.items()
         if not np.isclose(value, task.coefficients[name], rtol=1e-6, atol=0)
     ]
     notes += [
         f"{source.path} does not state its {name}; task.coefficients.{name} = {task.coefficients[name]:g} is taken."
         for name in names
-        if name not in source.coefficients
+        if name not in stated
     ]
-    return [source.coefficients.get(name, task.coefficients[name]) for name in names], notes
+    others = ", ".join(f"{name} = {value:g}" for name, value in source.coefficients.items() if name not in stated)
+    if others:
+        notes.append(f"{source.path} also states {others}, which are no coefficients of '{task.equation}'.")
+    return [stated.get(name, task.coefficients[name]) for name in names], notes
 
 
 def _described(source: Source, equation: str, normalization: Normalization) -> FieldMetadata:
@@ -166,6 +170,7 @@ def _described(source: Source, equation: str, normalization: Normalization) -> F
         coefficients=EQUATIONS[equation].coefficient_names,
         grid=source.grid,
         dt=source.dt,
+        time_unit=source.time_unit,
         normalization=normalization,
     )
 
