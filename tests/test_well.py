@@ -126,7 +126,7 @@ def test_what_is_refused_says_what_it_is_and_what_to_do(tmp_path):
 def flow(path, shape=(32, 48), mean=0.0, samples=3):
     """A velocity of which the vorticity is known, on a plane of 1 x 1.5, with a tracer as shear_flow has."""
     x, y = ((np.arange(n) + 0.5) / n * length for n, length in zip(shape, (1.0, 1.5), strict=True))
-    kx, ky = 2 * np.pi * 2, 2 * np.pi * 3 / 1.5
+    kx, ky = 2 * np.pi * 2, 2 * np.pi * 5 / 1.5
     amplitude = (1 + np.arange(samples))[:, None, None, None] * np.exp(-T)[:, None, None]
     phase = kx * x[:, None] + ky * y
     u, v = -ky * np.sin(phase) * amplitude + mean, kx * np.sin(phase) * amplitude

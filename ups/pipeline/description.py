@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,7 @@ def tables(artifacts: Path) -> dict[str, dict[str, list[Any]]]:
         path = artifacts / stage / "per_trajectory.parquet"
         for model, protocol, trajectory, value in _values(path) if path.is_file() else ():
             models = found.setdefault(protocol, {})
-            models.setdefault(f"{prefix}{model}", {})[trajectory] = None if value is None else _rounded(value)
+            models.setdefault(f"{prefix}{model}", {})[trajectory] = _rounded(value)
     return {
         f"evaluation/{_METRIC}_{protocol}.json": _table(found[protocol])
         for protocol in sorted(found, key=lambda name: name != _FIRST_PROTOCOL)
@@ -100,5 +101,5 @@ def _shown(estimate: Mapping[str, Any]) -> str:
     return f"{mean:.3e}" + (f" ± {error:.1e}" if isinstance(error, int | float) else "")
 
 
-def _rounded(value: float) -> float:
-    return float(f"{value:.{_DIGITS}g}")
+def _rounded(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else float(f"{value:.{_DIGITS}g}")
