@@ -34,23 +34,21 @@ def of_experiment(summary: str, experiment_id: str) -> str:
     )
 
 
-def of_run(summary: str, experiment_id: str, makers: Mapping[str, tuple[str, str]]) -> str:
-    """Return a summary with links to the runs that made what came from the cache.
+def of_run(summary: str, experiment_id: str, makers: Mapping[str, tuple[str, str]], tables: bool) -> str:
+    """Return a summary with links to the page of evaluations, and to the runs that made what came from the cache.
 
     Args:
         summary: Markdown.
         experiment_id: of the run.
         makers: stage -> id and name of the run that was the first to hold its output.
+        tables: whether the run has any that can be compared.
     """
     stages: dict[tuple[str, str], list[str]] = {}
     for stage, maker in makers.items():
         stages.setdefault(maker, []).append(stage)
-    taken = [
+    links = [f"* [Errors per trajectory, beside other runs]({evaluation_page(experiment_id)})"] if tables else []
+    links += [
         f"* {', '.join(names)}: from the cache, first in [{name}]({run_page(experiment_id, run_id)})"
         for (run_id, name), names in stages.items()
     ]
-    lines = [
-        summary,
-        f"* [Errors per trajectory, beside other runs]({evaluation_page(experiment_id)})\n" + "\n".join(taken),
-    ]
-    return "\n\n".join(part.rstrip() for part in lines if part)
+    return "\n\n".join(part for part in (summary, "\n".join(links)) if part)

@@ -192,7 +192,7 @@ def _complete(client: MlflowClient, experiment_id: str, run_id: str, run: Run, p
         f"{_CACHED_FROM}{stage}" if stage in makers else f"{_MADE}{stage}": makers.get(stage, (output, ""))[0]
         for stage, output in run.outputs.items()
     }
-    described = {DESCRIPTION: of_run(run.summary, experiment_id, makers)} if run.summary else {}
+    described = {DESCRIPTION: of_run(run.summary, experiment_id, makers, bool(run.tables))} if run.summary else {}
     tags = _cut({**run.tags, **origin, **described, FINGERPRINT_TAG: run.fingerprint})
     for some in _chunks([RunTag(key, value) for key, value in tags.items()], _PAIRS_PER_REQUEST):
         client.log_batch(run_id, tags=some)
