@@ -95,7 +95,7 @@ def _equation(read: Sequence[Labelled], given: str | None) -> str:
             f"The equation is {', '.join(sorted(stated))} in the files and {given} was given; one is needed."
         )
     name = given or next(iter(stated), None)
-    if name not in EQUATIONS:
+    if name is None or name not in EQUATIONS:
         said = f"'{name}' is" if name else f"{read[0].source} does not say its equation, which is"
         raise DataError(f"{said} none of {', '.join(EQUATIONS)}. Say it: --equation NAME.")
     return name

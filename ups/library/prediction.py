@@ -260,7 +260,7 @@ def _notes(job: _Job, rows: range, strides: tuple[int, int]) -> dict[str, Note]:
         "input_time_stride": strides[1],
         "first_sample": rows.start,
         "given_frames": request.given,
-        units.FIELDS: emulator.metadata.units,
+        units.FIELDS: list(emulator.metadata.units),
         units.LENGTH: emulator.metadata.grid.unit,
         units.TIME: emulator.metadata.time_unit,
     }
