@@ -32,30 +32,30 @@ def of_experiment(params: Mapping[str, Any]) -> str:
 
 
 def of_run(artifacts: Path) -> str:
-    """Return the errors of all models that were measured, the smallest first, as a Markdown table; "" if none was."""
-    rows: dict[str, dict[str, str]] = {}
-    order: dict[str, float] = {}
-    protocols: dict[str, None] = {}
+    """Return the errors of all models that were measured as a Markdown table, ordered by the first column; "" if none."""
+    rows: dict[str, dict[str, Mapping[str, Any]]] = {}
     for stage, prefix in EVALUATIONS.items():
         for model, results in _metrics(artifacts / stage / "metrics.json").items():
             for protocol, entry in results.items() if isinstance(results, dict) else ():
                 estimate = entry.get(_METRIC) if isinstance(entry, dict) else None
                 if isinstance(estimate, dict) and isinstance(estimate.get("mean"), int | float):
-                    name = f"{prefix}{model}"
-                    protocols[protocol] = None
-                    rows.setdefault(name, {})[protocol] = _shown(estimate)
-                    order[name] = min(order.get(name, estimate["mean"]), estimate["mean"])
+                    rows.setdefault(f"{prefix}{model}", {})[protocol] = estimate
     if not rows:
         return ""
+    protocols = dict.fromkeys(protocol for entries in rows.values() for protocol in entries)
     columns = sorted(protocols, key=lambda name: name != _FIRST_PROTOCOL)
+
+    def error(name: str) -> float:
+        return float(rows[name][columns[0]]["mean"]) if columns[0] in rows[name] else math.inf
+
     lines = [
         "nRMSE of decoded forecasts, mean ± standard error over test trajectories",
         "",
         f"| model | {' | '.join(columns)} |",
         f"|---|{'---:|' * len(columns)}",
     ]
-    for name in sorted(rows, key=lambda name: order[name]):
-        lines.append(f"| {name} | {' | '.join(rows[name].get(column, '–') for column in columns)} |")
+    for name in sorted(rows, key=error):
+        lines.append(f"| {name} | {' | '.join(_shown(rows[name].get(column)) for column in columns)} |")
     return "\n".join(lines)
 
 
@@ -96,7 +96,9 @@ def _metrics(path: Path) -> dict[str, Any]:
     return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
 
 
-def _shown(estimate: Mapping[str, Any]) -> str:
+def _shown(estimate: Mapping[str, Any] | None) -> str:
+    if estimate is None:
+        return "–"
     mean, error = estimate["mean"], estimate.get("stderr")
     return f"{mean:.3e}" + (f" ± {error:.1e}" if isinstance(error, int | float) else "")
 
