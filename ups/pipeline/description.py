@@ -32,7 +32,7 @@ def of_experiment(params: Mapping[str, Any]) -> str:
 
 
 def of_run(artifacts: Path) -> str:
-    """Return the errors of all models that were measured as a Markdown table, ordered by the first column; "" if none."""
+    """Return the errors of all models that were measured as a Markdown table, the best first; "" if there is none."""
     rows: dict[str, dict[str, Mapping[str, Any]]] = {}
     for stage, prefix in EVALUATIONS.items():
         for model, results in _metrics(artifacts / stage / "metrics.json").items():
