@@ -94,7 +94,13 @@ def test_the_tables_and_files_that_pages_show_are_valid(tmp_path, monkeypatch):
     shutil.copytree(ROOT / "params", "params")
     (tmp_path / "data").mkdir()
     own = (ROOT / "docs" / "own-data.md").read_text()
-    exec(code_of(own, "python")[0][1], {})
+    names: dict[str, object] = {}
+    for _, example in code_of(own, "python"):
+        exec(example, names)
+    with open_source(tmp_path / "data/string.h5") as source:
+        assert (source.units, source.time_unit, source.num_samples) == (("m", "m/s"), "s", 16)
+    with open_source(tmp_path / "data/moving.h5") as source:
+        assert (source.equation, source.coefficients, source.num_samples) == ("advection", {"velocity": 3.0}, 16)
     data = Data.model_validate(yaml.safe_load(code_of(own, "yaml")[0][1])["data"])
     with open_source(tmp_path / data.path, data.space_stride, data.time_stride) as source:
         assert (source.equation, source.coefficients) == ("burgers", {"viscosity": 0.01})

@@ -72,11 +72,14 @@ def test_everything_is_in_the_run(project, client):
     experiment = client.get_experiment(run.info.experiment_id)
     assert experiment.name == "burgers1d"
     assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
+    assert "u_t + (u^2/2)_x = (viscosity/pi) u_xx" in experiment.tags["mlflow.note.content"]
+    assert "| operator | 2.500e-01 ± 1.2e-01 |" in tags["mlflow.note.content"]
+    assert "from the cache" not in tags["mlflow.note.content"]
     assert run.info.status == "FINISHED"
 
     downloaded = project / "downloaded"
     downloaded.mkdir()
-    figure = client.download_artifacts(link.run_id, "figures/evaluate/rollout.png", str(downloaded))
+    figure = client.download_artifacts(link.run_id, "rollout.png", str(downloaded))
     assert Path(figure).read_bytes().startswith(b"\x89PNG")
     checkpoints = json.loads(Path(client.download_artifacts(link.run_id, "checkpoints.json")).read_text())
     assert [(c["stage"], c["bytes"]) for c in checkpoints] == [("train_operator", 7), ("train_diffusion", 7)]
@@ -114,6 +117,9 @@ def test_restored_stages_are_published_like_executed_ones(project, client):
     execute.reproduce()
     second = publish.publish()
     assert second.run_id != first.run_id
+    said = client.get_run(second.run_id).data.tags["mlflow.note.content"]
+    link = f"first in [base-seed42](#/experiments/{first.experiment_id}/runs/{first.run_id})"
+    assert f"* prepare_data, train_operator: from the cache, {link}" in said
     executed(project)
     for run_id, rate in ((first.run_id, 5e-5), (second.run_id, 4e-4)):
         assert client.get_metric_history(run_id, "train_diffusion/val_loss")[0].value == rate

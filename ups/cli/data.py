@@ -1,6 +1,7 @@
 """`ups data`: what is in a data file, whether its splits are clean, and the published files to download.
 
 ups data inspect data/own.hdf5 --plot own.png
+ups data import own.npz -o data/own.h5 --equation burgers --coefficient viscosity=0.01
 ups data audit data/own.hdf5
 ups data join data/*Nu0.0*.hdf5 -o data/viscosities.h5 --space-stride 4 --time-stride 5
 ups data list [--size]
@@ -14,7 +15,9 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, help="Data files: look into them, audit their splits, download them.")
+app = typer.Typer(
+    no_args_is_help=True, help="Data files: look into them, bring your own, audit their splits, download them."
+)
 
 FOLDER = Path("data")
 _PICTURED = 3  # trajectories
@@ -82,6 +85,36 @@ def inspect(
         raise typer.Exit(1)
 
 
+@app.command("import")
+def import_files(
+    files: Annotated[list[Path], typer.Argument(help=".npz, .zarr, .nc, or The Well's .hdf5; several go together.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The file to write, for `data.path`.")],
+    equation: Annotated[str | None, typer.Option(help="Where the files do not state it: burgers, wave, ...")] = None,
+    coefficient: Annotated[list[str] | None, typer.Option(help="NAME=NUMBER, where the files do not state it.")] = None,
+    field: Annotated[
+        list[str] | None, typer.Option(help="The equation's field=its name in the files, or =curl:VELOCITY on a plane.")
+    ] = None,
+) -> None:
+    """Check arrays that somebody brings and write them as one file that the pipeline takes."""
+    from ups.cli.predict import coefficient_of
+    from ups.data.importing import import_files as bring
+    from ups.errors import ParameterError
+
+    named = [text.partition("=") for text in field or []]
+    wrong = [channel for channel, equals, name in named if not (channel and equals and name)]
+    if wrong:
+        raise ParameterError(f"--field {wrong[0]}: FIELD=NAME was expected, such as u=density.")
+    numbers = dict(coefficient_of(text) for text in coefficient or [])
+    made = bring(files, output, equation, numbers, {channel: name for channel, _, name in named})
+    for source, start, stop in made.parts:
+        typer.echo(f"trajectories {start} to {stop - 1}: {source}")
+    if made.unused:
+        typer.echo("not taken over: " + ", ".join(f"{name} = {value:g}" for name, value in made.unused.items()))
+    typer.echo(
+        f"{made.path}: '{made.equation}', {made.parts[-1][2]} trajectories. Next: `ups data inspect {made.path}`."
+    )
+
+
 @app.command()
 def join(
     files: Annotated[list[Path], typer.Argument(help="Flat files of one equation, each at coefficients of its own.")],
@@ -108,7 +141,7 @@ def join(
 
 @app.command()
 def audit(
-    file: Annotated[Path | None, typer.Argument(help="A file in PDEBench's flat layout; data.path by default.")] = None,
+    file: Annotated[Path | None, typer.Argument(help="A file that data.path takes; data.path by default.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
     """Check that no initial condition is in two splits, as `prepare_data` does, with the parameters in use."""

@@ -20,8 +20,10 @@ MODEL = "artifacts/evaluate/surrogate"
 
 
 def predict(
-    source: Annotated[Path, typer.Argument(metavar="INPUT", help="A file in PDEBench's flat layout.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The file to write, in the same layout.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="INPUT", help="A file that data.path takes, of one field on a line.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The file to write, in PDEBench's flat layout.")],
     model: Annotated[str, typer.Option(help="A surrogate's folder, or models:/... or runs:/... in MLflow.")] = MODEL,
     steps: Annotated[int | None, typer.Option(min=1, help="Frames to forecast; as many as the file goes on.")] = None,
     given: Annotated[int, typer.Option(min=1, help="Frames given; the forecast starts from the last of them.")] = 1,
@@ -51,7 +53,7 @@ def predict(
         samples=_samples(samples),
         space_stride=space_stride,
         time_stride=time_stride,
-        coefficients=dict(_coefficient(text) for text in coefficient or []),
+        coefficients=dict(coefficient_of(text) for text in coefficient or []),
         batch_size=batch_size,
         mode=cast(Mode, mode),
         scores=scores,
@@ -86,7 +88,8 @@ def _samples(text: str) -> tuple[int, int | None]:
     raise ParameterError(f"--samples {text}: START:STOP was expected, such as 0:128, 128: or :10.")
 
 
-def _coefficient(text: str) -> tuple[str, float]:
+def coefficient_of(text: str) -> tuple[str, float]:
+    """Return name and value of NAME=NUMBER."""
     name, _, value = text.partition("=")
     try:
         return name, float(value)

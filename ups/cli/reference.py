@@ -98,8 +98,15 @@ COMMANDS = {
         "the name is not in the catalogue, the server fails, or the MD5 differs",
         ("ups data fetch 1D_Burgers_Sols_Nu0.001.hdf5",),
     ),
+    "data import": Entry(
+        "the files do not fit together, or to the equation; nothing is written then",
+        (
+            "ups data import own.npz -o data/own.h5 --equation burgers --coefficient viscosity=0.01",
+            "ups data import flow.hdf5 -o data/flow.h5 --equation navier_stokes --field vorticity=curl:velocity",
+        ),
+    ),
     "data inspect": Entry(
-        "the pipeline cannot use the file",
+        "neither the pipeline nor `ups data import` can use the file",
         ("ups data inspect data/own.hdf5 --plot own.png", "ups data inspect data/own.hdf5 --samples 0 --json"),
     ),
     "data join": Entry(

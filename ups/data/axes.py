@@ -61,7 +61,7 @@ def regular_axis(values: npt.NDArray[np.floating], what: str) -> Axis:
     return Axis(float(stored[0]), spacing, count)
 
 
-def strided_grid(axes: Sequence[Axis], stride: int, periodic: bool = True) -> Grid:
+def strided_grid(axes: Sequence[Axis], stride: int, periodic: bool = True, unit: str = "1") -> Grid:
     """Return the grid of every `stride`-th cell centre along each axis.
 
     The domain keeps its extent; the cells grow with the stride and their corner moves so that the centres stay where
@@ -72,6 +72,7 @@ def strided_grid(axes: Sequence[Axis], stride: int, periodic: bool = True) -> Gr
         points=tuple(axis.count // stride for axis in axes),
         origin=tuple(tidy(axis.first - stride * axis.spacing / 2) for axis in axes),
         periodic=(periodic,) * len(axes),
+        unit=unit,
     )
 
 

@@ -18,8 +18,9 @@ import numpy.typing as npt
 
 from ups.data.axes import regular_axis, strided_grid
 from ups.data.fields import Grid
-from ups.data.file_writer import FileWriter
+from ups.data.file_writer import FileWriter, Note
 from ups.data.flat_layout import TENSOR, Number
+from ups.data.units import stated_units
 from ups.data.write_errors import plain_write_errors
 from ups.errors import DataError
 from ups.parameters.equations import EQUATIONS
@@ -38,7 +39,7 @@ class DarcyWriter(FileWriter):
         coefficients: Mapping[str, float],
         samples: int,
         grid: Grid,
-        notes: Mapping[str, str | int | float],
+        notes: Mapping[str, Note],
     ) -> None:
         super().__init__(path, 8 * samples * math.prod(grid.points))
         self.permeability = self.file.create_dataset(PERMEABILITY, shape=(samples, *grid.points), dtype=np.float32)
@@ -62,8 +63,7 @@ class DarcySource:
     layout = "pdebench-darcy"
     equation: str | None = "darcy"
     channels = EQUATIONS["darcy"].channel_names
-    units = tuple(channel.unit for channel in EQUATIONS["darcy"].channels)
-    dt = 0.0
+    dt = first_time = 0.0
     num_frames = 1
 
     def __init__(self, file: h5py.File, path: Path, space_stride: int, time_stride: int) -> None:
@@ -83,12 +83,14 @@ class DarcySource:
             )
         self.coefficients: dict[str, Number] = dict(self._force())
         self.initial: npt.NDArray[np.int64] | None = None  # every medium its own
+        stated = stated_units(file, path, self.channels)
+        self.units, self.time_unit = stated.fields, stated.time
         self.num_samples = shape[0]
         axes = [
             regular_axis(self._coordinate(name, points), f"{path}: {name}")
             for name, points in zip(COORDINATES, shape[1:], strict=True)
         ]
-        self.grid = strided_grid(axes, 1, periodic=False)
+        self.grid = strided_grid(axes, 1, periodic=False, unit=stated.length)
 
     def chunks(self, start: int, stop: int) -> Iterator[npt.NDArray[np.float32]]:
         """Yield the samples start .. stop - 1 in order, (B, 1, 2, X, Y) float32: permeability and solution.

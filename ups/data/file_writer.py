@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -12,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ups.data.write_errors import check_space, plain_write_errors
+
+Note = str | int | float | Sequence[str]  # what a root attribute may hold
 
 
 class FileWriter(ABC):

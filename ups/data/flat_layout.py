@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ups.data.file_writer import FileWriter
+from ups.data.file_writer import FileWriter, Note
 from ups.data.write_errors import plain_write_errors
 
 TENSOR = "tensor"
@@ -60,7 +60,7 @@ class FlatWriter(FileWriter):
         samples: int,
         position: npt.ArrayLike,
         times: npt.ArrayLike,
-        notes: Mapping[str, str | int | float],
+        notes: Mapping[str, Note],
         initial: npt.NDArray[np.int64] | None = None,
     ) -> None:
         x, t = np.asarray(position, dtype=np.float64), np.asarray(times, dtype=np.float64)

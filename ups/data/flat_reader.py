@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from ups.data.axes import Axis, regular_axis, strided_grid, tidy
 from ups.data.flat_layout import ATTRIBUTES, INITIAL, SPACE, TENSOR, TIME, Number
+from ups.data.units import stated_units
 from ups.errors import DataError
 
 CHUNK_BYTES = 64 * 2**20  # of frames read at a time, before sub-sampling in space
@@ -30,7 +31,6 @@ class FlatSource:
 
     layout = "pdebench-flat"
     channels: tuple[str, ...] = ("u",)
-    units: tuple[str, ...] = ("1",)
 
     def __init__(self, file: h5py.File, path: Path, space_stride: int, time_stride: int) -> None:
         self.path = path
@@ -42,8 +42,10 @@ class FlatSource:
         self.initial = _initial(file, path, self.num_samples)
         space = self._space_axis(points)
         time = self._time_axis(frames)
-        self.grid = strided_grid([space], space_stride)
-        self.dt = tidy(time.spacing * time_stride)
+        stated = stated_units(file, path, self.channels)
+        self.units, self.time_unit = stated.fields, stated.time
+        self.grid = strided_grid([space], space_stride, unit=stated.length)
+        self.dt, self.first_time = tidy(time.spacing * time_stride), time.first
         self.num_frames = len(range(0, frames, time_stride))
         self._check_strides(points, frames)
 

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ups.data.fields import Grid
-from ups.data.file_writer import FileWriter
+from ups.data.file_writer import FileWriter, Note
 from ups.data.flat_layout import INITIAL, Number
 from ups.data.write_errors import plain_write_errors
 from ups.parameters.equations import EQUATIONS
@@ -51,7 +51,7 @@ class GroupedWriter(FileWriter):
         samples: int,
         grid: Grid,
         times: npt.NDArray[np.float64],
-        notes: Mapping[str, str | int | float],
+        notes: Mapping[str, Note],
         initial: npt.NDArray[np.int64] | None = None,
     ) -> None:
         self.grid, self.times = grid, times

@@ -21,6 +21,7 @@ import numpy.typing as npt
 from ups.data.axes import Axis, regular_axis, strided_grid, tidy
 from ups.data.flat_layout import INITIAL, Number
 from ups.data.grouped_layout import AXES, CHANNELS, DATA, EQUATION, GRID, PERIODIC, TIME
+from ups.data.units import stated_units
 from ups.errors import DataError
 from ups.parameters.equations import EQUATIONS
 
@@ -42,7 +43,8 @@ class GroupedSource:
         self.equation: str | None = self._equation()
         equation = EQUATIONS[str(self.equation)]
         self.channels = equation.channel_names
-        self.units = tuple(channel.unit for channel in equation.channels)
+        stated = stated_units(file, path, self.channels)
+        self.units, self.time_unit = stated.fields, stated.time
         self.coefficients = self._coefficients(equation.coefficient_names)
         self.initial = self._each(INITIAL).astype(np.int64) if self._says(INITIAL) else None
         self._shape = self._checked_shape(equation.rank)
@@ -50,8 +52,9 @@ class GroupedSource:
         self._check_strides(points, frames)
         first = self._names[0]
         axes = [self._axis(f"{first}/{GRID}/{name}", count) for name, count in zip(AXES, points, strict=False)]
-        self.grid = strided_grid(axes, space_stride, equation.periodic)
-        self.dt = tidy(self._axis(f"{first}/{GRID}/{TIME}", frames).spacing * time_stride)
+        self.grid = strided_grid(axes, space_stride, equation.periodic, stated.length)
+        time = self._axis(f"{first}/{GRID}/{TIME}", frames)
+        self.dt, self.first_time = tidy(time.spacing * time_stride), time.first
         self.num_frames = len(range(0, frames, time_stride))
 
     def chunks(self, start: int, stop: int) -> Iterator[npt.NDArray[np.float32]]:

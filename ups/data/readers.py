@@ -21,6 +21,8 @@ from ups.data.flat_layout import TENSOR, Number
 from ups.data.flat_reader import FlatSource
 from ups.data.grouped_layout import DATA
 from ups.data.grouped_reader import GroupedSource
+from ups.data.well import is_well
+from ups.data.well_reader import WellSource
 from ups.errors import DataError
 
 
@@ -31,12 +33,14 @@ class Source(Protocol):
         path: the file.
         layout: name of its layout.
         equation: the equation the file itself states, or None.
-        coefficients: the coefficients it states, by name, each one number or an array (N,) with one for each
-            trajectory; empty if it states none.
+        coefficients: the numbers it states, by name, each one number or an array (N,) with one for each trajectory;
+            empty if it states none. A file that states no equation may have numbers that are no coefficient.
         initial: (N,), number of the initial condition of each trajectory, where several share one; else None.
         channels, units: names and units of the fields.
+        time_unit: unit of times.
         grid: the grid after sub-sampling.
         dt: time between two frames after sub-sampling.
+        first_time: of the first frame.
         num_samples: trajectories N.
         num_frames: frames T after sub-sampling.
     """
@@ -48,8 +52,10 @@ class Source(Protocol):
     initial: npt.NDArray[np.int64] | None
     channels: tuple[str, ...]
     units: tuple[str, ...]
+    time_unit: str
     grid: Grid
     dt: float
+    first_time: float
     num_samples: int
     num_frames: int
 
@@ -81,12 +87,15 @@ def open_source(path: Path, space_stride: int = 1, time_stride: int = 1) -> Sour
             return DarcySource(file, path, space_stride, time_stride)
         if TENSOR in file:
             return FlatSource(file, path, space_stride, time_stride)
+        if is_well(file):
+            return WellSource(file, path, space_stride, time_stride)
         if any(isinstance(item, h5py.Group) and DATA in item for item in file.values()):
             return GroupedSource(file, path, space_stride, time_stride)
         raise DataError(
             f"{path} has no dataset '{TENSOR}' (it holds: {', '.join(list(file)[:8]) or 'nothing'}). Expected is one "
             "of PDEBench's layouts: flat (`tensor` (trajectories, frames, points), `x-coordinate`, `t-coordinate`), "
-            "Darcy (`nu`, `tensor`), or grouped (`0000/data`, `0000/grid/x`, ...)."
+            "Darcy (`nu`, `tensor`), or grouped (`0000/data`, `0000/grid/x`, ...); or The Well's (`t0_fields`, "
+            "`dimensions`). `ups data inspect` says what a file is, and `ups data import` makes one from arrays."
         )
     except BaseException:
         file.close()

@@ -67,7 +67,9 @@ def assign(source: Source, task: Task, data: Data) -> tuple[Samples, list[str]]:
     """
     names = EQUATIONS[task.equation].coefficient_names
     notes = _check_equation(source, task)
-    given: Mapping[str, float | Table] = source.coefficients if source.equation else {}
+    given: Mapping[str, float | Table] = {
+        name: source.coefficients[name] for name in names if name in source.coefficients
+    }
     columns = []
     for name in names:
         known = listed(task.coefficients[name])
@@ -78,7 +80,7 @@ def assign(source: Source, task: Task, data: Data) -> tuple[Samples, list[str]]:
                 f"{len(known)} values. Add it to the file (docs/data.md: one number for all, or one for each "
                 "trajectory), or give the task the one value that the file holds."
             )
-        if name not in given and source.equation:
+        if name not in given:
             notes.append(f"{source.path} does not state its {name}; task.coefficients.{name} = {value:g} is taken.")
         columns.append(np.broadcast_to(np.asarray(value, dtype=np.float64), (source.num_samples,)))
     table = np.stack(columns, axis=1)
@@ -92,6 +94,9 @@ def assign(source: Source, task: Task, data: Data) -> tuple[Samples, list[str]]:
             for name, value in zip(names, table[0], strict=True)
             if not np.isclose(value, task.regimes[0][name], rtol=SAME, atol=0)
         ]
+    others = sorted(set(source.coefficients) - set(names))
+    if others:
+        notes.append(f"{source.path} also states {', '.join(others)}, which are no coefficients of '{task.equation}'.")
     initial = np.arange(source.num_samples) if source.initial is None else source.initial
     return Samples(table, initial.astype(np.int64), _trained(table, names, task, data)), notes
 

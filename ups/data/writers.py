@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from ups.data.darcy_layout import DarcyWriter
 from ups.data.fields import Grid
-from ups.data.file_writer import FileWriter
+from ups.data.file_writer import FileWriter, Note
 from ups.data.flat_layout import ATTRIBUTES, FlatWriter, Number
 from ups.data.grouped_layout import GroupedWriter
 
@@ -22,7 +22,7 @@ def create(
     samples: int,
     grid: Grid,
     times: npt.NDArray[np.float64],
-    notes: Mapping[str, str | int | float],
+    notes: Mapping[str, Note],
     initial: npt.NDArray[np.int64] | None = None,
 ) -> FileWriter:
     """Begin a data file: flat for one field on a line, PDEBench's Darcy layout for Darcy, grouped for the rest.

@@ -1,7 +1,7 @@
 """Which kind of file or folder a path is, judged by what is inside and not by its name.
 
-PDEBench alone has five layouts. One of them, the flat one-dimensional, can be trained on; the others are recognised, so
-that the answer is what the file is and what to do, and not that something is missing in it.
+PDEBench alone has five layouts. Not all of them can be trained on; the others are recognised, so that the answer is
+what the file is and what to do, and not that something is missing in it.
 """
 
 from __future__ import annotations
@@ -17,16 +17,21 @@ import numpy as np
 
 from ups.data.dataset import FORMAT as DATASET_FORMAT
 from ups.data.flat_layout import SPACE, TENSOR, TIME
+from ups.data.grouped_layout import EQUATION
+from ups.data.labelled import ARRAY_SUFFIXES, read_labelled
 from ups.data.latents import FORMAT as LATENTS_FORMAT
-from ups.errors import UpsError
+from ups.data.well import is_well
+from ups.errors import DataError, UpsError
 from ups.inference.manifest import BUNDLE, read_manifest
+from ups.parameters.equations import EQUATIONS
 
 _MOST_LISTED = 40  # datasets and attributes of a file; a grouped file has thousands
 _FLOW = ("density", "pressure", "Vx", "Vy", "Vz")
 _CONVERT = (
-    "Write its fields as `tensor` (trajectories, frames, points) float32 with `x-coordinate` and `t-coordinate` "
-    "(ups.data.flat_layout.FlatWriter does), then inspect that file."
+    "Write its fields (trajectories, frames, points) with ups.data.arrays.write_dataset, a call of one line "
+    "(docs/own-data.md), then inspect that file."
 )
+_USE = "Use the snippet below in params/base.yaml, then `make repro`."
 
 
 class Kind(StrEnum):
@@ -36,6 +41,8 @@ class Kind(StrEnum):
     GROUPED = "pdebench-grouped"
     DARCY = "pdebench-darcy"
     FLOW = "pdebench-flow"
+    WELL = "the-well"
+    ARRAYS = "arrays"
     DATASET = "ups-dataset"
     LATENTS = "ups-latents"
     SURROGATE = "ups-surrogate"
@@ -67,6 +74,8 @@ class Recognised:
 
 def recognise(path: Path) -> Recognised:
     """Say what a path is; never fails for what is in it."""
+    if path.suffix in ARRAY_SUFFIXES and path.exists():
+        return _arrays(path)
     if path.is_dir():
         return _folder(path)
     if not path.is_file():
@@ -101,6 +110,24 @@ def _folder(path: Path) -> Recognised:
     return Recognised(path, Kind.FOREIGN, f"A folder, no surrogate bundle.{inside}", "Inspect one of the files in it.")
 
 
+def _arrays(path: Path) -> Recognised:
+    try:
+        found = read_labelled(path)
+        if not found.fields or "x" not in found.coordinates:
+            missing = "no field with trajectories, frames and points" if not found.fields else "no coordinate `x`"
+            raise DataError(f"It has {missing}.")
+    except DataError as error:
+        return Recognised(path, Kind.ARRAYS, f"Arrays that `ups data import` cannot take: {error}", _CONVERT)
+    equation = found.equation or "EQUATION"
+    advice = (
+        f"`ups data import {path} -o data/{path.stem}.h5 --equation {equation}` checks them and writes such a file."
+    )
+    shapes = {name: f"{tuple(array.shape)} {array.dtype}" for name, array in found.fields.items()}
+    shapes |= {name: f"{values.shape} {values.dtype}" for name, values in found.coordinates.items()}
+    stated = {**({"equation": found.equation} if found.equation else {}), **found.numbers}
+    return Recognised(path, Kind.ARRAYS, "Arrays with coordinates.", advice, True, shapes, stated)
+
+
 def _hdf5(path: Path, file: h5py.File) -> Recognised:
     datasets, attributes = _listed(file), {name: _plain(value) for name, value in file.attrs.items()}
     kind, description, advice, usable = _judge(file, path)
@@ -120,7 +147,7 @@ def _judge(file: h5py.File, path: Path) -> tuple[Kind, str, str, bool]:
         missing = [name for name in (SPACE, TIME) if name not in file]
         if not missing:
             description = "PDEBench's flat layout: tensor (trajectories, frames, points)."
-            return Kind.FLAT, description, "Use the snippet below in params/base.yaml, then `make repro`.", True
+            return Kind.FLAT, description, _USE, True
         advice = f"Add the dataset {' and '.join(missing)}: without it spacing and time step are unknown."
         return Kind.FOREIGN, f"Nearly PDEBench's flat layout: {' and '.join(missing)} missing.", advice, False
     if rank is not None and "nu" in file:
@@ -129,7 +156,12 @@ def _judge(file: h5py.File, path: Path) -> tuple[Kind, str, str, bool]:
     if any(name in file for name in _FLOW):
         advice = f"Not trainable as it is: several fields in several datasets. {_CONVERT}"
         return Kind.FLOW, "PDEBench's compressible Navier-Stokes: one dataset for each field.", advice, False
+    if is_well(file):
+        name = _plain(file.attrs.get("dataset_name", "without a name"))
+        return Kind.WELL, f"The Well's layout, dataset '{name}'.", _USE, True
     if _is_grouped(file):
+        if file.attrs.get(EQUATION) in EQUATIONS:
+            return Kind.GROUPED, "PDEBench's grouped layout, with the equation in its attributes.", _USE, True
         advice = f"Not trainable as it is: each trajectory is a group of its own. {_CONVERT}"
         return Kind.GROUPED, "PDEBench's grouped layout: a group with `data` for each trajectory.", advice, False
     return Kind.FOREIGN, _foreign(file), _CONVERT, False
@@ -168,8 +200,8 @@ def _no_hdf5(path: Path, error: str) -> Recognised:
     known = [
         (b"version https://git-lfs", "A pointer of Git LFS, not the file itself", "Fetch the content: `git lfs pull`."),
         (b"\x93NUMPY", "A NumPy array", f"Load it with numpy.load. {_CONVERT}"),
-        (b"PK\x03\x04", "A zip archive, such as .npz or a PyTorch file", f"Load it where it comes from. {_CONVERT}"),
-        (b"CDF", "NetCDF 3", f"Load it with xarray or scipy.io.netcdf_file. {_CONVERT}"),
+        (b"PK\x03\x04", "A zip archive, such as a PyTorch file", f"Load it where it comes from. {_CONVERT}"),
+        (b"CDF", "NetCDF 3", "Call it .nc; `ups data import` then reads it with xarray."),
         (b"MATLAB 5.0", "A MATLAB file", f"Load it with scipy.io.loadmat. {_CONVERT}"),
         (b"\x1f\x8b", "A gzip archive", "Unpack it, then inspect what was in it."),
         (b"\x80", "A Python pickle; loading one runs code from it", f"Load it only if you made it. {_CONVERT}"),

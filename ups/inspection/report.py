@@ -13,11 +13,13 @@ import numpy.typing as npt
 from ups.data.axes import regular_axis, strided_grid, tidy
 from ups.data.flat_layout import TENSOR
 from ups.data.readers import Source, open_source
+from ups.data.well import contents
 from ups.errors import DataError
 from ups.inspection import measurements, suggestion
 from ups.inspection.layouts import Kind, Recognised, recognise
 from ups.inspection.measurements import Curves, Measurements
 from ups.inspection.views import View, spacing, view
+from ups.parameters.equations import EQUATIONS
 
 _ADVECTS = {"burgers", "advection"}
 
@@ -79,25 +81,31 @@ def inspect(path: Path, samples: int, pictures: int = 0) -> Inspection:
         pictures: trajectories to keep for a picture.
     """
     made = Inspection(recognise(path))
-    if made.what.kind in (Kind.LATENTS, Kind.SURROGATE, Kind.FOREIGN):
+    if made.what.kind in (Kind.LATENTS, Kind.SURROGATE, Kind.ARRAYS, Kind.FOREIGN):
         if not made.what.usable:
             made.problems.append(made.what.description)
         return made
     with h5py.File(path, "r") as file:
-        seen = view(file, made.what.kind)
+        try:
+            seen = view(file, made.what.kind)
+        except DataError as error:
+            made.problems.append(str(error))
+            return made
         if seen is None or not seen.samples:
             made.problems.append("It holds no trajectory.")
             return made
+        if made.what.kind is Kind.WELL:
+            made.physics.append(contents(file, path).described())
         made.layout = _layout(file, seen, made.what.kind)
         made.axes = _axes(seen)
         made.found, made.curves = measurements.measure(seen, measurements.chosen(seen.samples, samples))
         if pictures:
             numbers = measurements.chosen(seen.samples, pictures)
             made.pictures = (numbers, seen.read(numbers, seen.frames))
-    if made.what.kind is Kind.FLAT:
-        _judge_flat(made, seen)
-    elif not made.what.usable:
+    if not made.what.usable:
         made.problems.append(made.what.description)
+    elif made.what.kind is not Kind.DATASET:
+        _judge(made, seen)
     return made
 
 
@@ -130,7 +138,7 @@ def _axis(values: npt.NDArray[Any], name: str) -> dict[str, Any]:
     return {"first": float(numbers[0]), "last": float(numbers[-1]), "step": step, **({"wrong": wrong} if wrong else {})}
 
 
-def _judge_flat(made: Inspection, seen: View) -> None:
+def _judge(made: Inspection, seen: View) -> None:
     """Ask the pipeline's own reader, look at what it does not see, and suggest parameters."""
     found = made.found
     if found is None:
@@ -163,8 +171,12 @@ def _say_physics(made: Inspection, seen: View, source: Source, stride: int) -> N
             for name, value in several.items()
         ]
         return
+    numbers = ", ".join(f"{name} = {value:g}" for name, value in source.coefficients.items())
+    if source.equation is None:
+        made.physics.append(f"The file states no equation{f', but the numbers {numbers}' if numbers else ''}.")
+        return
     if source.equation not in _ADVECTS:
-        made.physics.append("The file states no equation: no attribute `Nu` (Burgers) or `beta` (advection).")
+        made.physics.append(f"{source.equation}: {EQUATIONS[source.equation].formula}, {numbers or 'without numbers'}")
         return
     grid = strided_grid([regular_axis(seen.positions[0], "x")], 1)
     dx, dt = grid.spacing[0], made.axes["t"]["step"]

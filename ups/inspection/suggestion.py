@@ -15,17 +15,18 @@ from ups.inspection.views import View
 from ups.parameters.equations import EQUATIONS
 
 # PDEBench's own training grid, and what the default parameters are tuned on: 1024 points / 4, 201 frames / 5.
-_POINTS, _FRAMES = 256, 41
+_POINTS, _FRAMES = {1: 256, 2: 64}, 41  # points along each axis, by the dimensions of space
 _HELD_OUT = 10  # every tenth trajectory for test, as many for validation
 
 
 def strides(view: View) -> tuple[int, int]:
-    """Return the smallest strides in space and time that lead to at most 256 points and 41 frames.
+    """Return the smallest strides that lead to at most 256 points (64 along each axis of a plane) and 41 frames.
 
-    The stride in space divides the number of points, because the grid is periodic.
+    The stride in space divides the numbers of points, because the grid is periodic; otherwise it is 1.
     """
-    points = view.points[0]
-    space = next(n for n in range(1, points + 1) if points % n == 0 and points // n <= _POINTS)
+    most, smallest = _POINTS.get(view.rank, 1), min(view.points)
+    dividing = (n for n in range(1, smallest + 1) if all(points % n == 0 for points in view.points))
+    space = next((n for n in dividing if smallest // n <= most), 1)
     time = next(n for n in range(1, view.frames + 1) if len(range(0, view.frames, n)) <= _FRAMES)
     return space, time
 
@@ -37,21 +38,22 @@ def splits(samples: int) -> dict[str, list[int | None]]:
 
 
 def suggest(path: Path, view: View, source: Source, duration: float, extent: float) -> dict[str, Any]:
-    """Return the sections `task` and `data`; without `task` where the file does not say its equation."""
+    """Return the sections `task` and `data`; without `task` where the file does not say its equation and numbers."""
     space, time = strides(view)
     data = {"path": str(path), "space_stride": space, "time_stride": time, "splits": splits(view.samples)}
     if source.initial is not None:  # several regimes share initial conditions, and splits count these
         data["splits"] = splits(int(source.initial.max()) + 1)
-    if source.equation is None:
+    names = EQUATIONS[source.equation].coefficient_names if source.equation else ()
+    if source.equation is None or set(names) - set(source.coefficients):
         return {"data": data}
     task = {
-        "name": f"{source.equation}1d",
+        "name": f"{source.equation}{source.grid.rank}d",
         "equation": source.equation,
         "coefficients": {
             name: np.unique(source.coefficients[name]).tolist()
             if isinstance(source.coefficients[name], np.ndarray)
             else source.coefficients[name]
-            for name in EQUATIONS[source.equation].coefficient_names
+            for name in names
         },
         "domain_extent": extent,
         "final_time": duration,
@@ -63,7 +65,9 @@ def snippet(sections: Mapping[str, Any], channels: Mapping[str, Mapping[str, flo
     """Return the sections as YAML, with what needs no parameter as comments."""
     lines = ["# Into params/base.yaml, instead of the sections of the same names. Then: ups data audit; make repro"]
     if "task" not in sections:
-        lines.append("# The file does not say its equation: section `task` stays yours to set (params/tasks/).")
+        lines.append(
+            "# The file does not say its equation and coefficients: section `task` stays yours to set (params/tasks/)."
+        )
     for name, section in sections.items():
         lines.append(f"{name}:")
         for key, value in section.items():

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from math import prod
+from pathlib import Path
 from typing import Any
 
 import h5py
@@ -18,6 +20,8 @@ from ups.data.axes import regular_axis
 from ups.data.dataset import FORMAT as DATASET_FORMAT
 from ups.data.fields import FieldMetadata
 from ups.data.flat_layout import SPACE, TENSOR, TIME
+from ups.data.well import DIMENSIONS, contents
+from ups.data.well import TIME as WELL_TIME
 from ups.errors import DataError
 from ups.inspection.layouts import Kind
 
@@ -71,6 +75,8 @@ def view(file: h5py.File, kind: Kind) -> View | None:
             return _flow(file)
         case Kind.GROUPED:
             return _grouped(file)
+        case Kind.WELL:
+            return _well(file)
         case Kind.DATASET:
             return _dataset(file)
     return None
@@ -137,6 +143,29 @@ def _grouped(file: h5py.File) -> View:
 
     names = tuple(f"channel {index}" for index in range(shape[-1]))
     return View(len(groups), shape[0], names, tuple(shape[1:-1]), read, _stored(grid, "t"), axes)
+
+
+def _well(file: h5py.File) -> View | None:
+    """All fields that change, vectors and matrices by component: velocity_x, stress_xy."""
+    made = contents(file, Path(file.filename))
+    fields = [field for field in made.fields if field.varies]
+    if not fields:
+        return None
+    names = tuple(
+        "_".join(filter(None, (field.name, "".join(component))))
+        for field in fields
+        for component in product(made.axes, repeat=field.order)
+    )
+
+    def read(numbers: Sequence[int], frames: int) -> Array:
+        shape = (len(numbers), frames, *made.points, -1)
+        parts = [_rows(file[field.place], numbers, frames).reshape(shape) for field in fields]
+        return np.moveaxis(np.concatenate(parts, axis=-1), -1, 2)
+
+    dimensions = file[DIMENSIONS]
+    axes = tuple(np.atleast_2d(dimensions[axis][()])[0] for axis in made.axes)
+    times = np.atleast_2d(dimensions[WELL_TIME][()])[0]
+    return View(made.samples, made.frames, names, made.points, read, times, axes)
 
 
 def _dataset(file: h5py.File) -> View:

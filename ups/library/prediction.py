@@ -12,13 +12,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import torch
 from torch import Tensor
 
+from ups.data import units
 from ups.data.fields import FieldMetadata, Trajectories
-from ups.data.flat_layout import ATTRIBUTES, TIME, FlatWriter, Number
+from ups.data.file_writer import Note
+from ups.data.flat_layout import ATTRIBUTES, FlatWriter, Number
 from ups.data.readers import Source, open_source
 from ups.errors import InputError
 from ups.evaluation.protocols import PROTOCOLS, Protocol
@@ -122,7 +123,7 @@ def predict(emulator: Emulator, source: Path, output: Path, request: Request) ->
                 written,
                 len(rows),
                 file.grid.coordinates().numpy(),
-                _first_time(source) + file.dt * np.arange(request.given, request.given + steps),
+                file.first_time + file.dt * np.arange(request.given, request.given + steps),
                 _notes(job, rows, (space_stride, time_stride)),
                 None if file.initial is None else file.initial[rows.start : rows.stop],
             ) as writer:
@@ -263,12 +264,7 @@ def _steps(file: Source, request: Request) -> int:
     return request.steps or frames - request.given
 
 
-def _first_time(path: Path) -> float:
-    with h5py.File(path, "r") as file:
-        return float(file[TIME][0])
-
-
-def _notes(job: _Job, rows: range, strides: tuple[int, int]) -> dict[str, str | int | float]:
+def _notes(job: _Job, rows: range, strides: tuple[int, int]) -> dict[str, Note]:
     """Return where a forecast came from, as attributes of its file."""
     emulator, request = job.emulator, job.request
     return {
@@ -284,4 +280,7 @@ def _notes(job: _Job, rows: range, strides: tuple[int, int]) -> dict[str, str | 
         "input_time_stride": strides[1],
         "first_sample": rows.start,
         "given_frames": request.given,
+        units.FIELDS: list(emulator.metadata.units),
+        units.LENGTH: emulator.metadata.grid.unit,
+        units.TIME: emulator.metadata.time_unit,
     }

@@ -17,7 +17,7 @@ from ups.parameters import selection
 from ups.parameters.files import BASE, read_yaml
 from ups.parameters.flat import differences, flatten
 from ups.parameters.overlay import complete, read_variant, resolve
-from ups.pipeline import snapshot
+from ups.pipeline import description, snapshot
 from ups.pipeline.lock import DVC_LOCK, Stages, file_hashes, fingerprint
 from ups.pipeline.stages import DVC_YAML, stage_names
 from ups.tracking import Point, Run, Weights, metric_key
@@ -103,6 +103,9 @@ def collect(stages: Stages, origin: Origin) -> Run:
         },
         outputs={name: _output(stages[name]) for name in names},
         weights=list(_weights(origin.root, names, file_hashes(stages))),
+        about=description.of_experiment(params),
+        summary=description.of_run(artifacts),
+        tables=description.tables(artifacts),
     )
 
 
@@ -181,10 +184,18 @@ def number(value: Any) -> float | None:
 
 
 def _files(root: Path, names: list[str]) -> Iterator[tuple[Path, str]]:
+    seen: dict[str, str] = {}
     for name in names:
-        for pattern, folder in ((FIGURES, f"figures/{name}"), (TABLES, f"tables/{name}")):
-            for path in sorted((root / ARTIFACTS / name).glob(pattern)):
-                yield path, folder
+        # MLflow shows files of several runs beside each other if they lie in no folder and have the same name.
+        for path in sorted((root / ARTIFACTS / name).glob(FIGURES)):
+            if seen.setdefault(path.name, name) != name:
+                raise ArtifactError(
+                    f"{path} has the name of a figure of '{seen[path.name]}': in MLflow one would replace the other. "
+                    "Rename one of them in its stage."
+                )
+            yield path, ""
+        for path in sorted((root / ARTIFACTS / name).glob(TABLES)):
+            yield path, f"tables/{name}"
     for path in (DVC_LOCK, DVC_YAML):
         yield root / path, "pipeline"
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ups import tracking
 from ups.parameters.flat import flatten
-from ups.pipeline import collect, publish, repair, results
+from ups.pipeline import collect, description, publish, repair, results
 from ups.pipeline.jobs import Job, parameters
 from ups.pipeline.plan import Node
 from ups.pipeline.sweep import Observer, State
@@ -101,7 +101,13 @@ class LivePublisher(Observer):
         def begin() -> None:
             name = collect.run_name(job.variant, job.seed, job.selection.preset)
             self._runs[job.name] = LiveRun(
-                params["task"]["name"], name, time.time(), {**flatten(params), **varied}, tags, tracking.store()
+                params["task"]["name"],
+                name,
+                time.time(),
+                {**flatten(params), **varied},
+                tags,
+                tracking.store(),
+                description.of_experiment(params),
             )
 
         self._attempt(begin)

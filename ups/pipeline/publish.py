@@ -88,7 +88,7 @@ def describe(link: tracking.Link) -> str:
 
 def page(link: tracking.Link, server: str) -> str:
     """Return the address of a run's page on an MLflow server."""
-    return f"{server}/#/experiments/{link.experiment_id}/runs/{link.run_id}"
+    return f"{server}/{tracking.run_page(link.experiment_id, link.run_id)}"
 
 
 def _register(link: tracking.Link, root: Path, name: str) -> None:

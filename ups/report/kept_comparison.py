@@ -66,6 +66,7 @@ def publish(found: Report, figure: Path) -> tracking.Link:
             tags={"task": found.task, "reference": reference, **verdicts},
             points=points,
             files=[(figure, "")],
+            summary="```\n" + "\n".join(text(found)) + "\n```",
             documents={"comparison.txt": "\n".join(text(found)) + "\n", "comparison.json": content},
         )
     )

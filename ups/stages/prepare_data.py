@@ -161,6 +161,7 @@ def _described(source: Source, equation: str, normalization: Normalization) -> F
         coefficients=EQUATIONS[equation].coefficient_names,
         grid=source.grid,
         dt=source.dt,
+        time_unit=source.time_unit,
         normalization=normalization,
     )
 

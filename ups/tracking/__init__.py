@@ -6,6 +6,7 @@ instead of repeated; one that a crash left RUNNING is closed as KILLED and made 
 """
 
 from ups.tracking.abandoned import close_abandoned, left_behind, live_runs
+from ups.tracking.descriptions import run_page
 from ups.tracking.models import Registered, champion, download_bundle, register, set_champion
 from ups.tracking.reading import finished_runs, read_run
 from ups.tracking.records import Link, Point, Published, Run, Weights
@@ -34,6 +35,7 @@ __all__ = [
     "read_run",
     "register",
     "rename",
+    "run_page",
     "set_champion",
     "store",
 ]

@@ -6,6 +6,7 @@ import fcntl
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ups.tracking.descriptions import DESCRIPTION
 from ups.tracking.store import connect, explained, one_writer, store, writer
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def close_those_left(client: MlflowClient) -> int:
         sign = ALIVE / left.info.run_id
         if is_locked(sign):
             continue
-        client.set_tag(left.info.run_id, "mlflow.note.content", "Left unfinished by a crash; closed afterwards.")
+        client.set_tag(left.info.run_id, DESCRIPTION, "Left unfinished by a crash; closed afterwards.")
         client.set_terminated(left.info.run_id, "KILLED")
         count += 1
     for sign in ALIVE.glob("*"):

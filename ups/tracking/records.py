@@ -46,6 +46,10 @@ class Run:
         outputs: what identifies the output of each stage. The first run to hold an output holds its weights too; later
             ones say in the tag `cached_from.<stage>` which run that is.
         weights: files of weights.
+        about: Markdown of what the experiment's runs have in common.
+        summary: Markdown of what came out.
+        tables: column -> values, by file name among the run's artifacts; MLflow shows those of several runs beside
+            each other.
     """
 
     experiment: str
@@ -60,6 +64,9 @@ class Run:
     documents: Mapping[str, Any] = field(default_factory=dict)
     outputs: Mapping[str, str] = field(default_factory=dict)
     weights: Sequence[Weights] = ()
+    about: str = ""
+    summary: str = ""
+    tables: Mapping[str, Mapping[str, Sequence[Any]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

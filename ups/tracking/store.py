@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ups.errors import UpsError
+from ups.tracking.descriptions import DESCRIPTION, of_experiment
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -81,15 +82,30 @@ def connect(address: str) -> MlflowClient:
     return mlflow.MlflowClient(tracking_uri=address, registry_uri=registry(address))
 
 
-def find_experiment(client: MlflowClient, name: str, address: str) -> str:
+def find_experiment(client: MlflowClient, name: str, address: str, about: str = "") -> str:
+    """Return the id of an experiment, made if need be, and describe it if nobody has done so.
+
+    Args:
+        client: of the store.
+        name: the experiment's.
+        address: the store's.
+        about: Markdown of what its runs have in common; "" describes nothing.
+    """
+    experiment_id, described = _find_experiment(client, name, address)
+    if about and not described:
+        client.set_experiment_tag(experiment_id, DESCRIPTION, of_experiment(about, experiment_id))
+    return experiment_id
+
+
+def _find_experiment(client: MlflowClient, name: str, address: str) -> tuple[str, bool]:
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
         path = database_file(address)  # files lie beside a database file; a server knows its own place
         place = str(path.parent / "mlruns" / name) if path else None
-        return str(client.create_experiment(name, place, tags=_MODEL_TRAINING))
+        return str(client.create_experiment(name, place, tags=_MODEL_TRAINING)), False
     if experiment.lifecycle_stage == "deleted":
         client.restore_experiment(experiment.experiment_id)
-    return str(experiment.experiment_id)
+    return str(experiment.experiment_id), DESCRIPTION in experiment.tags
 
 
 def writer() -> dict[str, str]:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ups.tracking.abandoned import Alive, close_those_left
+from ups.tracking.descriptions import DESCRIPTION, of_run
 from ups.tracking.records import Link, Point, Run, Weights
 from ups.tracking.store import connect, explained, find_experiment, one_writer, store, writer
 
@@ -33,7 +34,7 @@ def log(run: Run, address: str | None = None) -> Link:
     address = address or store()
     with one_writer(), explained(address):
         client = connect(address)
-        experiment_id = find_experiment(client, run.experiment, address)
+        experiment_id = find_experiment(client, run.experiment, address, run.about)
         earlier = _finished(client, experiment_id, run.fingerprint)
         if earlier:
             return Link(address, earlier, experiment_id, was_there=True)
@@ -65,7 +66,7 @@ class LiveRun:
     """A run that is written while its stages run. Its file in `.ups/tracking` is locked as long as its writer lives.
 
     Args:
-        experiment, name, started, params, tags: as in `Run`; whatever is known by now.
+        experiment, name, started, params, tags, about: as in `Run`; whatever is known by now.
         address: the tracking store.
 
     Raises:
@@ -80,12 +81,13 @@ class LiveRun:
         params: Mapping[str, Any],
         tags: Mapping[str, str],
         address: str | None = None,
+        about: str = "",
     ) -> None:
         self.address = address or store()
         self._sent: set[tuple[str, int]] = set()
         with one_writer(), explained(self.address):
             self._client = connect(self.address)
-            self.experiment_id = find_experiment(self._client, experiment, self.address)
+            self.experiment_id = find_experiment(self._client, experiment, self.address, about)
             close_those_left(self._client)
             self.run_id = _create(self._client, self.experiment_id, name, started, tags)
             self._alive = Alive(self.run_id)
@@ -118,7 +120,7 @@ class LiveRun:
     def abandon(self, status: str, reason: str) -> None:
         """Close the run as FAILED or KILLED and say why."""
         with explained(self.address):
-            self._client.set_tag(self.run_id, "mlflow.note.content", reason)
+            self._client.set_tag(self.run_id, DESCRIPTION, reason)
             self._client.set_terminated(self.run_id, status)
         self._alive.over()
 
@@ -167,7 +169,7 @@ def _send_points(client: MlflowClient, run_id: str, points: Sequence[Point]) -> 
 
 
 def _complete(client: MlflowClient, experiment_id: str, run_id: str, run: Run, points: Sequence[Point]) -> None:
-    """Add points, files and tags, and close the run."""
+    """Add points, files, tables and tags, and close the run."""
     from mlflow.entities import RunTag
 
     _send_points(client, run_id, points)
@@ -175,7 +177,7 @@ def _complete(client: MlflowClient, experiment_id: str, run_id: str, run: Run, p
     for weights in run.weights:
         if weights.stage not in makers:
             client.log_artifact(run_id, str(weights.file), f"weights/{weights.stage}")
-    references = [_reference(weights, makers.get(weights.stage, run_id)) for weights in run.weights]
+    references = [_reference(weights, makers.get(weights.stage, (run_id, ""))[0]) for weights in run.weights]
     for path, folder in run.files:
         client.log_artifact(run_id, str(path), folder or None)
     documents = {**run.documents, **({"checkpoints.json": references} if references else {})}
@@ -184,24 +186,27 @@ def _complete(client: MlflowClient, experiment_id: str, run_id: str, run: Run, p
             client.log_text(run_id, content, name)
         else:
             client.log_dict(run_id, content, name)
+    for name, table in run.tables.items():
+        client.log_table(run_id, {column: list(values) for column, values in table.items()}, name)
     origin = {
-        f"{_CACHED_FROM}{stage}" if stage in makers else f"{_MADE}{stage}": makers.get(stage, output)
+        f"{_CACHED_FROM}{stage}" if stage in makers else f"{_MADE}{stage}": makers.get(stage, (output, ""))[0]
         for stage, output in run.outputs.items()
     }
-    tags = _cut({**run.tags, **origin, FINGERPRINT_TAG: run.fingerprint})
+    described = {DESCRIPTION: of_run(run.summary, experiment_id, makers, bool(run.tables))} if run.summary else {}
+    tags = _cut({**run.tags, **origin, **described, FINGERPRINT_TAG: run.fingerprint})
     for some in _chunks([RunTag(key, value) for key, value in tags.items()], _PAIRS_PER_REQUEST):
         client.log_batch(run_id, tags=some)
     client.set_terminated(run_id, "FINISHED", end_time=int(run.finished * 1000))
 
 
-def _makers(client: MlflowClient, experiment_id: str, outputs: Mapping[str, str]) -> dict[str, str]:
-    """Return by stage the finished run that was the first to hold its output."""
+def _makers(client: MlflowClient, experiment_id: str, outputs: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    """Return by stage the id and name of the finished run that was the first to hold its output."""
     makers = {}
     for stage, output in outputs.items():
         wanted = f"tags.`{_MADE}{stage}` = '{output}' and attributes.status = 'FINISHED'"
         found = client.search_runs([experiment_id], wanted, max_results=1)
         if found:
-            makers[stage] = str(found[0].info.run_id)
+            makers[stage] = str(found[0].info.run_id), str(found[0].info.run_name)
     return makers
 
 
