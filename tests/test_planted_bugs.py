@@ -18,10 +18,11 @@ from search_settings import search_settings
 from small_surrogate import write_dataset, write_models, write_no_reward
 from toy_surrogate import POINTS
 
+from ups.data.pde_residual import RESIDUALS
 from ups.data.reference_frame import Observed
 from ups.errors import TrainingError
 from ups.evaluation import metrics
-from ups.inference import choices, rewards
+from ups.inference import choices
 from ups.inference.surrogate import Surrogate
 from ups.models.teacher import DETERMINISTIC_TAU, Teacher
 from ups.stages import evaluate_ttc
@@ -181,9 +182,9 @@ def the_data_follow_the_closed_form(folder):
 
 
 def diffuse_by_nu_in_the_reward(monkeypatch):
-    right = rewards._SPATIAL["burgers"]
+    right = RESIDUALS["burgers"]
     monkeypatch.setitem(
-        rewards._SPATIAL, "burgers", lambda u, numbers, dx: right(u, [torch.pi * number for number in numbers], dx)
+        RESIDUALS, "burgers", lambda u, numbers, dx: right(u, [torch.pi * number for number in numbers], dx)
     )
 
 

@@ -167,7 +167,7 @@ def test_what_a_vorticity_would_not_tell_is_refused(tmp_path):
     flow(tmp_path / "swapped.hdf5")
     change(
         tmp_path / "swapped.hdf5",
-        lambda f: f["t1_fields/velocity"].__setitem__(..., f["t1_fields/velocity"][..., ::-1]),
+        lambda f: f["t1_fields/velocity"].__setitem__(..., f["t1_fields/velocity"][...][..., ::-1]),
     )
     result = CliRunner().invoke(
         app, ["import", str(tmp_path / "swapped.hdf5"), "-o", str(tmp_path / "out.h5"), *ARGUMENTS]

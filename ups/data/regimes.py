@@ -94,9 +94,10 @@ def assign(source: Source, task: Task, data: Data) -> tuple[Samples, list[str]]:
             for name, value in zip(names, table[0], strict=True)
             if not np.isclose(value, task.regimes[0][name], rtol=SAME, atol=0)
         ]
-    others = sorted(set(source.coefficients) - set(names))
+    others = {name: value for name, value in source.coefficients.items() if name not in names}
     if others:
-        notes.append(f"{source.path} also states {', '.join(others)}, which are no coefficients of '{task.equation}'.")
+        said = ", ".join(f"{name} = {value:g}" if isinstance(value, float) else name for name, value in others.items())
+        notes.append(f"{source.path} also states {said}, which are no coefficients of '{task.equation}'.")
     initial = np.arange(source.num_samples) if source.initial is None else source.initial
     return Samples(table, initial.astype(np.int64), _trained(table, names, task, data)), notes
 
