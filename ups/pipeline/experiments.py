@@ -11,7 +11,7 @@ from ups.parameters.schema import Parameters
 from ups.pipeline.execute import dvc_command, environment
 
 # model.protocol.metric of evaluate and evaluate_ttc: what a user gets, the learned baseline, the search.
-METRICS = tuple(f"{model}.pdebench.nrmse.mean" for model in ("assembled", "fno", "search"))
+METRICS = tuple(f"{model}.pdebench.nrmse" for model in ("assembled", "fno", "search"))
 _OWN = ("Experiment", "Created", "State")
 
 

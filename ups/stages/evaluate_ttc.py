@@ -12,7 +12,7 @@ from typing import Any
 from ups.data.dataset import read_split
 from ups.evaluation.figures.quality_vs_budget import draw_quality_vs_budget
 from ups.evaluation.protocols import Protocol
-from ups.evaluation.records import nested_metrics, write_records
+from ups.evaluation.records import nested_metrics, write_records, write_summary
 from ups.evaluation.scores import FULL, Scores
 from ups.evaluation.search_modes import SearchForecaster, SearchStudy, plain_reward_quantile, standard_error
 from ups.evaluation.significance import paired_test
@@ -56,7 +56,7 @@ def run(params: Params, inputs: Inputs, outputs: Path) -> dict[str, Any]:
     codec, operator, corrector, reward = (inputs[part].parent for part in ("codec", "operator", "corrector", "reward"))
     surrogate = load_surrogate(codec, operator, corrector, None, data.metadata).to(machine.device)
     if surrogate.corrector is None:
-        return _skip("train_diffusion was skipped, and the search draws its candidates from the corrector")
+        return _skip(outputs, "train_diffusion was skipped, and the search draws its candidates from the corrector")
     learned: RewardNetwork | str = "train_reward was skipped"
     if not is_skipped(reward):
         learned = load_model(reward, RewardNetwork).to(machine.device)
@@ -64,7 +64,9 @@ def run(params: Params, inputs: Inputs, outputs: Path) -> dict[str, Any]:
     for name, reason in rewards.not_applicable.items():
         print(f"{NAME}: the reward {name} is left out: {reason}")
     if not rewards.terms:
-        return _skip(f"no reward in evaluate_ttc.rewards applies: {'; '.join(rewards.not_applicable.values())}")
+        return _skip(
+            outputs, f"no reward in evaluate_ttc.rewards applies: {'; '.join(rewards.not_applicable.values())}"
+        )
     scores: dict[str, dict[str, Scores]] = {}
     correlations: dict[str, Any] = {}
     adaptive: dict[str, Any] = {}
@@ -140,7 +142,8 @@ def _difference(control: str, test: dict[str, Any]) -> str:
     return f"{test['mean']:+.2e} nRMSE against {control} (p = {test['p_value']:.2g})"
 
 
-def _skip(reason: str) -> dict[str, Any]:
+def _skip(outputs: Path, reason: str) -> dict[str, Any]:
+    write_summary(outputs, {})
     print(f"{NAME}: skipped, {reason}")
     return {"status": "skipped", "reason": reason}
 
