@@ -20,8 +20,12 @@ def artifacts(tmp_path):
     """Four models under two protocols, scored and written as `evaluate` does."""
     data = advected_sines(frames=14, first_index=7)
     scores = {
-        "operator": {protocol: score(drift(0.1), data, protocol) for protocol in ("one_step", "pdebench")},
-        "assembled": {protocol: score(drift(0.2), data, protocol) for protocol in ("one_step", "pdebench")},
+        "operator": {
+            protocol: score(drift(0.1), data, protocol, batch_size=4) for protocol in ("one_step", "pdebench")
+        },
+        "assembled": {
+            protocol: score(drift(0.2), data, protocol, batch_size=4) for protocol in ("one_step", "pdebench")
+        },
     }
     for stage, models in (
         ("evaluate", scores),
