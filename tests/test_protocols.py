@@ -78,3 +78,5 @@ def test_cost_is_counted():
     forecaster.evaluations_per_step = 2
     assert network_evaluations(forecaster, "pdebench", 41) == 62
     assert network_evaluations(forecaster, "one_step", 41) == 80
+    forecaster.evaluations_per_step = 1 / 2  # two frames per call: the sixteenth call's second frame is cut off
+    assert network_evaluations(forecaster, "pdebench", 41) == 16

@@ -59,9 +59,14 @@ def given_frames(protocol: Protocol, num_frames: int) -> int:
 
 
 def network_evaluations(forecaster: Forecaster, protocol: Protocol, num_frames: int) -> int | None:
-    """Return the network evaluations per trajectory, or None if the forecaster does not declare them."""
+    """Return the network evaluations per trajectory, or None if the forecaster does not declare them.
+
+    Where one evaluation predicts several frames, the last one counts as a whole.
+    """
     per_step = getattr(forecaster, "evaluations_per_step", None)
-    return None if per_step is None else int(per_step) * (num_frames - given_frames(protocol, num_frames))
+    if per_step is None:
+        return None
+    return math.ceil(round(per_step * (num_frames - given_frames(protocol, num_frames)), 6))
 
 
 @torch.no_grad()
