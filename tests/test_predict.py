@@ -12,7 +12,7 @@ from small_surrogate import write_models
 from standin import ROOT, ups
 
 from ups import load
-from ups.cli.predict import _coefficient, _samples
+from ups.cli.predict import _samples, coefficient_of
 from ups.data.readers import open_source
 from ups.errors import DataError, InputError, ParameterError
 from ups.evaluation import finite_volume
@@ -210,6 +210,6 @@ def test_options_that_cannot_be_read():
     for text in ("12", "a:b"):
         with pytest.raises(ParameterError, match="START:STOP"):
             _samples(text)
-    assert _coefficient("viscosity=1e-2") == ("viscosity", 0.01)
+    assert coefficient_of("viscosity=1e-2") == ("viscosity", 0.01)
     with pytest.raises(ParameterError, match="NAME=NUMBER"):
-        _coefficient("viscosity")
+        coefficient_of("viscosity")
