@@ -103,7 +103,10 @@ class Project:
         own = f"ups/stages/{stage}.py"
         match kind:
             case "parameter":
-                return self.parameter(*draw.choice(self.parameters(stage)), draw)
+                found = self.parameters(stage)
+                # Some parameters allow no other value beside the rest as it is.
+                changeable = (pair for pair in draw.sample(found, len(found)) if self.changed(*pair, draw))
+                return self.parameter(*next(changeable), draw)
             case "direct module":
                 return self.module(draw.choice(sorted(truth.direct)))
             case "indirect module":
@@ -122,8 +125,8 @@ class Project:
         keys = seen or [key for key in flat if key.startswith("compute.")]
         return [(key, flat[key]) for key in keys if _others(flat[key])]
 
-    @contextlib.contextmanager
-    def parameter(self, key: str, value: Any, draw: random.Random) -> Iterator[tuple[str, set[str], set[str]]]:
+    def changed(self, key: str, value: Any, draw: random.Random) -> tuple[dict[str, Any], Any] | None:
+        """Return valid parameters with another value of a key, and that value; None if it has no other."""
         for other in draw.sample(_others(value), len(_others(value))):
             raw = copy.deepcopy(self.raw)
             section = raw
@@ -133,9 +136,14 @@ class Project:
             section[name] = other
             with contextlib.suppress(ParameterError):
                 complete(raw)
-                break
-        else:
-            raise AssertionError(f"no other value of {key} is valid")
+                return raw, other
+        return None
+
+    @contextlib.contextmanager
+    def parameter(self, key: str, value: Any, draw: random.Random) -> Iterator[tuple[str, set[str], set[str]]]:
+        found = self.changed(key, value, draw)
+        assert found, f"no other value of {key} is valid"
+        raw, other = found
         touched = {name for name in self.stages if stage_truth.reads(name, raw) != stage_truth.reads(name, self.raw)}
         # As somebody's editor might save it: without comments and in another order.
         text = yaml.safe_dump(raw, sort_keys=True)

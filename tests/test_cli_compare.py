@@ -83,7 +83,7 @@ def test_a_run_on_another_machine_is_not_controlled(project, tmp_path):
     [
         (("golden",), "at least two different variants"),
         (("golden", "golden"), "at least two different variants"),
-        (("golden", "light"), "Did you mean 'light-diffusion'?"),
+        (("golden", "light-difusion"), "Did you mean 'light-diffusion'?"),
         (("golden", "base"), "There is no run of 'base'"),
         (("golden", "light-diffusion", "--seeds", "0,7,9"), "golden with 7, 9; light-diffusion with 7, 9"),
         (("golden", "light-diffusion", "--seeds", "a"), "expected whole numbers"),

@@ -94,7 +94,7 @@ def test_another_size_predicts_nothing(project):
     larger = plan(jobs.resolve(["v0"], preset="default"))
     # The presets set nothing that this project's `prepare_data` reads: it is the same execution.
     assert {node.stage for node in larger.nodes if node.predicted_s is not None} == {"prepare_data"}
-    assert "5 of them have never run at this size" in larger.summary()
+    assert "5 of them have run in no sweep at this size" in larger.summary()
     assert {node.predicted_s for node in plan(jobs.resolve(["v1"], [7], preset="tiny")).nodes} == {3.0}
 
 

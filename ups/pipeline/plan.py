@@ -117,10 +117,12 @@ class Plan:
         unknown = sum(node.predicted_s is None for node in self.nodes)
         took = f"about {duration(self.predicted_s)} on one worker, {duration(self.saved_s)} saved"
         if unknown:
-            never = f"{unknown} of them have never run at this size, the others take {took}"
+            never = f"{unknown} of them have run in no sweep at this size, the others take {took}"
             took = never if unknown < self.executions else ""
         counts = f"{self.executions} executions instead of {self.naive_executions}, {self.cached} cached"
-        return f"{counts}; {took or 'none of them has ever run at this size, so how long they take is not known'}."
+        return (
+            f"{counts}; {took or 'none of them has run in a sweep at this size, so how long they take is not known'}."
+        )
 
     def of(self, job: Job) -> dict[str, Node]:
         """Return the stage executions of one job, by stage."""

@@ -2,7 +2,7 @@
 
 A stage that ran at preset `tiny` says nothing about the same stage at `default`. So two executions are compared in the
 parameters of the stage and of all stages upstream; where a key that presets set (sizes and lengths) differs, an
-execution does not count, and a stage without one that counts is reported as never run at this size.
+execution does not count, and a stage without one that counts is reported as not run at this size in any sweep.
 """
 
 from __future__ import annotations
