@@ -1,5 +1,7 @@
 """The free-running rollout, and operators that predict several frames per call."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from small_surrogate import METADATA, OPERATOR
@@ -10,7 +12,7 @@ from ups.errors import ParameterError
 from ups.evaluation.finite_volume import compiler_available
 from ups.inference.surrogate import Surrogate
 from ups.models.operator import LatentOperator
-from ups.models.rollout import step_map, unroll
+from ups.models.rollout import repeated, step_map, unroll
 from ups.parameters.files import BASE, read_yaml
 from ups.parameters.overlay import complete, resolve
 from ups.training.loop import Progress
@@ -29,6 +31,19 @@ def test_the_last_frame_of_a_call_starts_the_next_and_the_surplus_is_cut(steps, 
     found = [tokens for tokens, _ in unroll(step_map(counting, None), z, C, steps)]
     assert [tokens.shape[1] for tokens in found] == calls
     assert torch.cat(found, dim=1)[0, :, 0, 0].tolist() == list(range(1, steps + 1))
+
+
+@pytest.mark.parametrize("times", [2, 3])
+def test_several_steps_as_one_are_the_same_rollout(times):
+    z = torch.zeros(2, 4, 3)
+    step = step_map(counting, None)
+    one, several = (
+        torch.cat([tokens for tokens, _ in unroll(each, z, C, 8)], dim=1) for each in (step, repeated(step, times))
+    )
+    assert torch.equal(one, several)
+    forecast = surrogate().forecaster("operator")
+    again = replace(forecast, step=repeated(forecast.step, times))
+    torch.testing.assert_close(again(smooth(), 5, C), forecast(smooth(), 5, C))
 
 
 def test_re_encoding_needs_a_codec():

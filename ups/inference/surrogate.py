@@ -27,7 +27,7 @@ from ups.inference.manifest import BUNDLE, Manifest, read_manifest, write_manife
 from ups.models.codec import Codec
 from ups.models.flow import FlowCorrector
 from ups.models.operator import LatentOperator
-from ups.models.rollout import Advance, Step, step_map, unroll
+from ups.models.rollout import Advance, Step, repeated, step_map, unroll
 from ups.models.teacher import CORRECTORS, Corrector, Teacher, kind_in
 from ups.models.weights import CONFIG, WEIGHTS, is_skipped, load_model
 
@@ -50,13 +50,17 @@ class Forecast:
     step: Step
     evaluations_per_step: float
 
-    def compiled(self) -> Forecast:
+    def compiled(self, steps: int = 4) -> Forecast:
         """Return the same forecaster with its step map compiled for the first batch size it meets, and for each other.
 
         On a CPU that takes a C++ compiler and some ten seconds, and pays for many small batches:
         `benchmarks/model/throughput.py`.
+
+        Args:
+            steps: how many are compiled as one. Each call of a compiled function costs some 20 microseconds.
         """
-        return replace(self, step=cast(Step, torch.compile(self.step, dynamic=False, options=dict(_INDUCTOR))))
+        several = torch.compile(repeated(self.step, steps), dynamic=False, options=dict(_INDUCTOR))
+        return replace(self, step=cast(Step, several))
 
     @torch.no_grad()
     def __call__(self, given: Tensor, num_steps: int, coefficients: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ Shapes: B batch, F frames per call, N tokens, D latent width, P coefficients, C 
 
 from collections.abc import Callable, Iterator
 
+import torch
 from torch import Tensor
 
 from ups.models.codec import Codec
@@ -39,6 +40,21 @@ def step_map(advance: Advance, codec: Codec | None, reencode: bool = False) -> S
         return tokens, decoded, codec.encode(decoded[:, -1]) if reencode else tokens[:, -1]
 
     return decoding
+
+
+def repeated(step: Step, times: int) -> Step:
+    """Return `times` steps as one, which predicts that many times the frames."""
+
+    def steps(z: Tensor, coefficients: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
+        tokens, decoded = [], []
+        for _ in range(times):
+            predicted, fields, z = step(z, coefficients)
+            tokens.append(predicted)
+            decoded.append(fields)
+        known = [fields for fields in decoded if fields is not None]
+        return torch.cat(tokens, dim=1), torch.cat(known, dim=1) if known else None, z
+
+    return steps
 
 
 def unroll(step: Step, z: Tensor, coefficients: Tensor, steps: int) -> Iterator[tuple[Tensor, Tensor | None]]:
