@@ -6,6 +6,7 @@ from small_surrogate import METADATA, OPERATOR
 from test_flagship import NETWORK, C, objective, randomized
 
 from ups.data.burgers import solve_burgers
+from ups.data.latents import Latents
 from ups.errors import ParameterError
 from ups.models.operator import LatentOperator
 from ups.training.loop import Progress
@@ -67,9 +68,8 @@ def test_training_encodes_the_moved_fields_and_compares_with_their_own_truth():
     """By hand: with every sample moved, the loss is that of the moved trajectories without augmentation."""
     plain = objective({"decoded": 1.0})
     operator = randomized(LatentOperator(**{**OPERATOR, "backbone": NETWORK}), 0.2)
-    augmented = OperatorObjective(
-        plain.train, plain.train, plain.losses, plain.curriculum, plain.space, ("reflection",)
-    )
+    latents = Latents(plain.train.tokens, plain.train.coefficients, METADATA, "")
+    augmented = OperatorObjective(latents, latents, plain.losses, plain.curriculum, plain.space, ("reflection",))
     indices = torch.arange(20)
     loss = augmented.loss(operator, indices, Progress(0, 0, 1), generator(5))
     observed, codec = plain.space.train, plain.space.codec
