@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,8 +22,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ups.data import units as unit_names
-from ups.data.axes import regular_axis, strided_grid
+from ups.data.axes import floats, regular_axis, strided_grid
 from ups.data.fields import Grid
+from ups.data.file_writer import replacing
 from ups.data.writers import create
 from ups.errors import DataError
 from ups.parameters.equations import EQUATIONS, Equation
@@ -97,18 +97,13 @@ def write_dataset(
         unit_names.TIME: time_unit,
     }
     rows = max(1, _BYTES // (4 * len(named) * max(1, len(times)) * math.prod(grid.points)))
-    fresh = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with create(fresh, equation, numbers, samples, grid, times, notes) as writer:
-            for begin in range(0, samples, rows):
-                part = slice(begin, min(begin + rows, samples))
-                block = np.stack([_block(name, array, part, described) for name, array in named.items()], axis=2)
-                if begin == 0 and described.periodic:
-                    _check_end_points(block)
-                writer.write(begin, block)
-        os.replace(fresh, path)
-    finally:
-        fresh.unlink(missing_ok=True)
+    with replacing(path) as fresh, create(fresh, equation, numbers, samples, grid, times, notes) as writer:
+        for begin in range(0, samples, rows):
+            part = slice(begin, min(begin + rows, samples))
+            block = np.stack([_block(name, array, part, described) for name, array in named.items()], axis=2)
+            if begin == 0 and described.periodic:
+                _check_end_points(block)
+            writer.write(begin, block)
     return path
 
 
@@ -167,7 +162,7 @@ def _grid(described: Equation, x: npt.ArrayLike, y: npt.ArrayLike | None, unit: 
             f"Positions of {len(given)} axis(es) were given ({', '.join(given)}); {described.formula} has "
             f"{described.rank}: {', '.join(_AXES[: described.rank])}."
         )
-    axes = [regular_axis(_floats(values), name) for name, values in given.items()]
+    axes = [regular_axis(floats(np.asarray(values)), name) for name, values in given.items()]
     for name, axis in zip(given, axes, strict=True):
         if axis.count < _FEWEST_POINTS:
             raise DataError(f"{name} has {axis.count} points; at least {_FEWEST_POINTS} are needed.")
@@ -181,13 +176,8 @@ def _times(equation: str, described: Equation, t: npt.ArrayLike | None) -> npt.N
         return np.zeros(0)
     if t is None:
         raise DataError(f"t is missing: the times of the frames, which '{equation}' needs.")
-    axis = regular_axis(_floats(t), "t")
+    axis = regular_axis(floats(np.asarray(t)), "t")
     return axis.first + axis.spacing * np.arange(axis.count, dtype=np.float64)
-
-
-def _floats(values: npt.ArrayLike) -> npt.NDArray[np.floating]:
-    array = np.asarray(values)
-    return array if array.dtype.kind == "f" else array.astype(np.float64)
 
 
 def _units(described: Equation, given: Mapping[str, str] | None) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,11 @@ class Axis:
     first: float
     spacing: float
     count: int
+
+
+def floats(values: npt.NDArray[Any]) -> npt.NDArray[np.floating]:
+    """Return stored coordinates as they are if they are floats, whose type says how they were rounded, else float64."""
+    return values if values.dtype.kind == "f" else values.astype(np.float64)
 
 
 def regular_axis(values: npt.NDArray[np.floating], what: str) -> Axis:

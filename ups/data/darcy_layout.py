@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
 
 import h5py
 import numpy as np
@@ -18,6 +17,7 @@ import numpy.typing as npt
 
 from ups.data.axes import regular_axis, strided_grid
 from ups.data.fields import Grid
+from ups.data.file_source import FileSource
 from ups.data.file_writer import FileWriter, Note
 from ups.data.flat_layout import TENSOR, Number
 from ups.data.units import stated_units
@@ -57,7 +57,7 @@ class DarcyWriter(FileWriter):
             self.solution[start : start + len(fields)] = fields[:, :, 1]
 
 
-class DarcySource:
+class DarcySource(FileSource):
     """An open Darcy file; see `ups.data.readers.Source`."""
 
     layout = "pdebench-darcy"
@@ -67,7 +67,7 @@ class DarcySource:
     num_frames = 1
 
     def __init__(self, file: h5py.File, path: Path, space_stride: int, time_stride: int) -> None:
-        self.path, self._file = path, file
+        super().__init__(file, path)
         self._permeability, self._solution = file[PERMEABILITY], file[TENSOR]
         shape = self._permeability.shape
         if len(shape) != 3 or self._solution.shape != (shape[0], 1, *shape[1:]):
@@ -113,14 +113,6 @@ class DarcySource:
                     "again."
                 )
             yield block
-
-    def __enter__(self) -> DarcySource:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._file.close()
 
     def _force(self) -> dict[str, float]:
         return {"force": float(np.asarray(self._file.attrs[FORCE]).reshape(()))} if FORCE in self._file.attrs else {}

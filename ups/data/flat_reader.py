@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import h5py
 import numpy as np
 import numpy.typing as npt
 
-from ups.data.axes import Axis, regular_axis, strided_grid, tidy
+from ups.data.axes import Axis, floats, regular_axis, strided_grid, tidy
+from ups.data.file_source import FileSource
 from ups.data.flat_layout import ATTRIBUTES, INITIAL, SPACE, TENSOR, TIME, Number
 from ups.data.units import stated_units
 from ups.errors import DataError
@@ -26,16 +26,15 @@ _FEWEST_POINTS = 8
 _FEWEST_FRAMES = 2
 
 
-class FlatSource:
+class FlatSource(FileSource):
     """An open flat file; see `ups.data.readers.Source`."""
 
     layout = "pdebench-flat"
     channels: tuple[str, ...] = ("u",)
 
     def __init__(self, file: h5py.File, path: Path, space_stride: int, time_stride: int) -> None:
-        self.path = path
+        super().__init__(file, path)
         self.space_stride, self.time_stride = space_stride, time_stride
-        self._file = file
         self._tensor = _tensor(file, path)
         self.num_samples, frames, points = self._tensor.shape
         self.equation, self.coefficients = _equation(file, path, self.num_samples)
@@ -63,14 +62,6 @@ class FlatSource:
             block = np.ascontiguousarray(frames[:, :, :: self.space_stride], dtype=np.float32)
             self._check_finite(block, begin)
             yield block[:, :, None, :]
-
-    def __enter__(self) -> FlatSource:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._file.close()
 
     def _space_axis(self, points: int) -> Axis:
         values = _coordinate(self._file, self.path, SPACE)
@@ -146,7 +137,7 @@ def _coordinate(file: h5py.File, path: Path, name: str) -> npt.NDArray[np.floati
     if name not in file or not isinstance(file[name], h5py.Dataset):
         raise DataError(f"{path} has no dataset `{name}`; without it spacing and units of the fields are unknown.")
     values: npt.NDArray[np.floating] = np.asarray(file[name][()])
-    return values if values.dtype.kind == "f" else values.astype(np.float64)
+    return floats(values)
 
 
 def _equation(file: h5py.File, path: Path, samples: int) -> tuple[str | None, dict[str, Number]]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import h5py
@@ -19,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ups.data.axes import Axis, regular_axis, strided_grid, tidy
+from ups.data.file_source import FileSource
 from ups.data.flat_layout import INITIAL, Number
 from ups.data.grouped_layout import AXES, CHANNELS, DATA, EQUATION, GRID, PERIODIC, TIME
 from ups.data.units import stated_units
@@ -30,13 +30,13 @@ _FEWEST_POINTS = 8
 _FEWEST_FRAMES = 2
 
 
-class GroupedSource:
+class GroupedSource(FileSource):
     """An open grouped file; see `ups.data.readers.Source`."""
 
     layout = "pdebench-grouped"
 
     def __init__(self, file: h5py.File, path: Path, space_stride: int, time_stride: int) -> None:
-        self.path, self._file = path, file
+        super().__init__(file, path)
         self.space_stride, self.time_stride = space_stride, time_stride
         self._names = sorted((name for name in file if DATA in file[name]), key=lambda name: (len(name), name))
         self.num_samples = len(self._names)
@@ -66,14 +66,6 @@ class GroupedSource:
         rows = max(1, CHUNK_BYTES // (4 * math.prod(self._shape)))
         for begin in range(start, stop, rows):
             yield np.stack([self._trajectory(number) for number in range(begin, min(begin + rows, stop))])
-
-    def __enter__(self) -> GroupedSource:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._file.close()
 
     def _trajectory(self, number: int) -> npt.NDArray[np.float32]:
         name = self._names[number]

@@ -7,22 +7,21 @@ Shapes: R files, N trajectories of each, T frames, X points.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-import h5py
 import numpy as np
 
-from ups.data.flat_layout import ATTRIBUTES, TIME, FlatWriter, Number
+from ups.data.file_writer import Note, replacing
+from ups.data.flat_layout import ATTRIBUTES, FlatWriter, Number
 from ups.data.progress import Progress
 from ups.data.readers import Source, open_source
 from ups.errors import DataError
+from ups.parameters.shared import SAME
 
 _BLOCK = 64  # initial conditions copied at a time
-_SAME = 1e-6  # relative, of spacings and time steps
 
 
 @dataclass(frozen=True)
@@ -64,12 +63,9 @@ def join(paths: Sequence[Path], output: Path, space_stride: int = 1, time_stride
         order = sorted(range(len(sources)), key=lambda at: tuple(regimes[at].values()))
         sources, regimes = [sources[at] for at in order], [regimes[at] for at in order]
         first, count = sources[0], len(sources)
-        with h5py.File(paths[0], "r") as file:
-            start = float(file[TIME][0])
         samples = first.num_samples
         table: dict[str, Number] = {name: np.tile([regime[name] for regime in regimes], samples) for name in regimes[0]}
-        temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
-        notes: dict[str, str | int | float] = {
+        notes: dict[str, Note] = {
             "equation": str(first.equation),
             "made_by": "ups data join",
             "joined": ", ".join(str(source.path) for source in sources),
@@ -77,30 +73,27 @@ def join(paths: Sequence[Path], output: Path, space_stride: int = 1, time_stride
             "time_stride": time_stride,
         }
         difference = 0.0
-        try:
-            with (
-                FlatWriter(
-                    temporary,
-                    str(first.equation),
-                    table,
-                    samples * count,
-                    first.grid.coordinates().numpy(),
-                    start + first.dt * np.arange(first.num_frames),
-                    notes,
-                    np.repeat(np.arange(samples), count),
-                ) as writer,
-                Progress("join", samples * count, "trajectories") as progress,
-            ):
-                for begin in range(0, samples, _BLOCK):
-                    end = min(begin + _BLOCK, samples)
-                    parts = [np.concatenate(list(source.chunks(begin, end))) for source in sources]
-                    block = np.stack(parts, axis=1)  # (B, R, T, 1, X)
-                    difference = max(difference, _difference(block[:, :, 0]))
-                    writer.write(begin * count, block.reshape(-1, *block.shape[2:]))
-                    progress.update((end - begin) * count)
-            os.replace(temporary, output)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with (
+            replacing(output) as fresh,
+            FlatWriter(
+                fresh,
+                str(first.equation),
+                table,
+                samples * count,
+                first.grid.coordinates().numpy(),
+                first.first_time + first.dt * np.arange(first.num_frames),
+                notes,
+                np.repeat(np.arange(samples), count),
+            ) as writer,
+            Progress("join", samples * count, "trajectories") as progress,
+        ):
+            for begin in range(0, samples, _BLOCK):
+                end = min(begin + _BLOCK, samples)
+                parts = [np.concatenate(list(source.chunks(begin, end))) for source in sources]
+                block = np.stack(parts, axis=1)  # (B, R, T, 1, X)
+                difference = max(difference, _difference(block[:, :, 0]))
+                writer.write(begin * count, block.reshape(-1, *block.shape[2:]))
+                progress.update((end - begin) * count)
     return Joined(output, tuple(regimes), samples, first.grid.points[0], first.num_frames, difference)
 
 
@@ -124,7 +117,7 @@ def _regimes(sources: Sequence[Source]) -> list[dict[str, float]]:
             ("domain length", source.grid.extent[0], first.grid.extent[0]),
             ("time step", source.dt, first.dt),
         ):
-            if not np.allclose(own, others, rtol=_SAME, atol=0):
+            if not np.allclose(own, others, rtol=SAME, atol=0):
                 raise DataError(
                     f"{source.path} has {what} {own}, {first.path} has {others}: they do not fit each other."
                 )

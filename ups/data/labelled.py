@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ups.data.arrays import ArrayLike
+from ups.data.axes import floats
 from ups.data.units import DIMENSIONLESS, LENGTH
 from ups.data.units import TIME as TIME_UNIT
 from ups.data.well import contents, is_well, read_axes
@@ -203,7 +204,7 @@ def _coordinate(array: Any, what: str) -> npt.NDArray[np.floating]:
     values = np.asarray(array[...])
     if values.dtype.kind not in "iuf":
         raise DataError(f"{what} has type {values.dtype}; numbers were expected. Store the times since the start.")
-    return values if values.dtype.kind == "f" else values.astype(np.float64)
+    return floats(values)
 
 
 def _in_order(array: Any, dims: tuple[str, ...], what: str) -> ArrayLike:

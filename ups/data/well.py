@@ -20,7 +20,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from ups.data.axes import Axis, regular_axis
+from ups.data.axes import Axis, floats, regular_axis
 from ups.errors import DataError
 
 DIMENSIONS, BOUNDARIES, SCALARS, TIME = "dimensions", "boundary_conditions", "scalars", "time"
@@ -149,8 +149,7 @@ def _axis(file: h5py.File, made: WellContents, name: str) -> Axis:
             f"{made}: `{DIMENSIONS}/{name}` differs between samples or moves in time; one regular grid and one time "
             "step for all trajectories are needed. Interpolate the fields onto one."
         )
-    stored = np.asarray(values[()])
-    return regular_axis(stored if stored.dtype.kind == "f" else stored.astype(np.float64), f"{made}: {name}")
+    return regular_axis(floats(np.asarray(values[()])), f"{made}: {name}")
 
 
 def _fields(file: h5py.File) -> Iterator[WellField]:

@@ -12,13 +12,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 
 import h5py
 import numpy as np
 import numpy.typing as npt
 
 from ups.data.axes import strided_grid, tidy
+from ups.data.file_source import FileSource
 from ups.data.flat_layout import Number
 from ups.data.grouped_layout import EQUATION
 from ups.data.units import stated_units
@@ -32,7 +32,7 @@ _FEWEST_POINTS = 8
 _FEWEST_FRAMES = 2
 
 
-class WellSource:
+class WellSource(FileSource):
     """An open file of The Well; see `ups.data.readers.Source`.
 
     Its equation is that of the root attribute `equation`, which The Well's own files do not have: then it is None, and
@@ -42,7 +42,7 @@ class WellSource:
     layout = "the-well"
 
     def __init__(self, file: h5py.File, path: Path, space_stride: int, time_stride: int) -> None:
-        self.path, self._file = path, file
+        super().__init__(file, path)
         self.space_stride, self.time_stride = space_stride, time_stride
         made = contents(file, path)
         check_domain(made)
@@ -77,14 +77,6 @@ class WellSource:
             block = np.stack([field[thinned].astype(np.float32) for field in fields], axis=2)
             self._check_finite(block, begin)
             yield block
-
-    def __enter__(self) -> WellSource:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._file.close()
 
     def _check_shapes(self, made: WellContents) -> None:
         expected = (made.samples, made.frames, *made.points)

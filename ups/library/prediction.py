@@ -5,7 +5,6 @@ Shapes: N trajectories, T frames, K given frames, C field channels, X grid point
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,7 +17,7 @@ from torch import Tensor
 
 from ups.data import units
 from ups.data.fields import FieldMetadata, Trajectories
-from ups.data.file_writer import Note
+from ups.data.file_writer import Note, replacing
 from ups.data.flat_layout import ATTRIBUTES, FlatWriter, Number
 from ups.data.readers import Source, open_source
 from ups.errors import InputError
@@ -114,11 +113,11 @@ def predict(emulator: Emulator, source: Path, output: Path, request: Request) ->
         rows = _rows(file, request.samples)
         written = {name: _of(value, rows) for name, value in coefficients.items()}
         steps = _steps(file, request)
-        temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
         job = _Job(emulator, file, request, coefficients, steps)
-        try:
-            with FlatWriter(
-                temporary,
+        with (
+            replacing(output) as fresh,
+            FlatWriter(
+                fresh,
                 emulator.metadata.equation,
                 written,
                 len(rows),
@@ -126,11 +125,9 @@ def predict(emulator: Emulator, source: Path, output: Path, request: Request) ->
                 file.first_time + file.dt * np.arange(request.given, request.given + steps),
                 _notes(job, rows, (space_stride, time_stride)),
                 None if file.initial is None else file.initial[rows.start : rows.stop],
-            ) as writer:
-                scores, diverged = job.run(rows, writer)
-            os.replace(temporary, output)
-        finally:
-            temporary.unlink(missing_ok=True)
+            ) as writer,
+        ):
+            scores, diverged = job.run(rows, writer)
     strides = (space_stride, time_stride)
     points = emulator.metadata.grid.points[0]
     return Prediction(output, len(rows), request.given, steps, points, strides, written, scores, diverged)
