@@ -11,8 +11,7 @@ from ups.data.reference_frame import Observed, ReferenceFrame
 from ups.parameters.shared import Frame
 from ups.training.loop import Progress
 from ups.training.losses import Term, Terms, relative_square
-
-PROBE = 1024  # samples looked at after each epoch
+from ups.training.sampling import probe
 
 
 class FieldStepObjective:
@@ -46,7 +45,7 @@ class FieldStepObjective:
 
     def _one_step(self, model: nn.Module, observed: Observed, coefficients: Tensor) -> float:
         fields = observed.fields
-        samples = torch.randperm(len(fields) * self.starts, generator=torch.Generator().manual_seed(0))[:PROBE]
+        samples = probe(len(fields) * self.starts)
         rows, frames = torch.div(samples, self.starts, rounding_mode="floor"), samples % self.starts
         target = fields[rows, frames + 1]
         error = (model(fields[rows, frames], coefficients[rows]) - target).flatten(1).square().mean(1)

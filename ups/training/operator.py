@@ -100,11 +100,9 @@ class OperatorObjective:
         starts = self.train.starts
         drawn = early_starts(indices % starts, starts, self.curriculum.early_starts, generator)
         indices = indices - indices % starts + drawn
-        frames, coefficients = self.train.window(indices, steps)
-        moved = self._moved(indices, steps, generator) if self.symmetries else None
-        if moved:
-            with torch.no_grad():
-                frames = self.space.codec.encode(moved[0].flatten(0, 1)).unflatten(0, moved[0].shape[:2])
+        rows, at = self.train.positions(indices, steps)
+        frames, fields, offset = self._window(rows, at, generator)
+        coefficients = self.train.coefficients[rows]
         predicted, decoded = self._rollout(operator, frames[:, 0], coefficients, steps)
         result = operator.standardize(predicted).flatten(0, 1)
         target = operator.standardize(frames[:, 1:]).flatten(0, 1)
@@ -114,14 +112,10 @@ class OperatorObjective:
         if self.losses.relative:
             terms["relative"] = Term(relative(result, target), self.losses.relative)
         if self.losses.decoded and decoded is not None:
-            truth, offset = (
-                (moved[0][:, 1:], moved[1]) if moved else self._truth(self.train, self.space.train, indices, steps)
-            )
-            error = relative_square((decoded + offset).flatten(0, 1), (truth + offset).flatten(0, 1))
+            error = relative_square((decoded + offset).flatten(0, 1), (fields[:, 1:] + offset).flatten(0, 1))
             terms["decoded"] = Term(error, self.losses.decoded)
         if self.losses.physics and decoded is not None:
-            start, offset = (moved[0][:, :1], moved[1]) if moved else self._start(indices, steps)
-            error = self._residual(torch.cat([start, decoded], dim=1), offset, coefficients)
+            error = self._residual(torch.cat([fields[:, :1], decoded], dim=1), offset, coefficients)
             terms["physics"] = Term(error, self.losses.physics)
         return terms
 
@@ -168,18 +162,24 @@ class OperatorObjective:
             return float(relative_square((decoded + offset).flatten(0, 1), (truth + offset).flatten(0, 1)))
         return float(mse(operator.standardize(predicted), operator.standardize(frames[:, 1:])))
 
-    def _moved(self, indices: Tensor, steps: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return the fields of each window, (S, steps + 1, C, X), moved by a symmetry, and their offsets."""
-        rows, frames = self.train.positions(indices, steps)
-        observed = self.space.train
-        fields, offset = observed.fields[rows[:, None], frames], observed.offset[rows, None]
-        return transform(fields, offset, self.space.codec.frame, self.symmetries, generator)
+    def _window(self, rows: Tensor, at: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the latents of training windows, and their fields, (S, steps + 1, C, X), with the fields' offsets.
 
-    def _start(self, indices: Tensor, steps: int) -> tuple[Tensor, Tensor]:
-        """Return the true field at each window's start, (S, 1, C, X), and its offset."""
-        rows, frames = self.train.positions(indices, steps)
-        observed = self.space.train
-        return observed.fields[rows[:, None], frames[:, :1]], observed.offset[rows, None]
+        With symmetries, of windows moved by one; without terms that need fields, the latter two are empty.
+
+        Args:
+            rows, at: trajectory (S,) and frames (S, steps + 1) of each window.
+            generator: of the moves.
+        """
+        observed, codec = self.space.train, self.space.codec
+        if not (self.symmetries or self.losses.decoded or self.losses.physics):
+            return self.train.tokens[rows[:, None], at], observed.fields[:0], observed.offset[:0]
+        fields, offset = observed.fields[rows[:, None], at], observed.offset[rows, None]
+        if not self.symmetries:
+            return self.train.tokens[rows[:, None], at], fields, offset
+        fields, offset = transform(fields, offset, codec.frame, self.symmetries, generator)
+        with torch.no_grad():
+            return codec.encode(fields.flatten(0, 1)).unflatten(0, fields.shape[:2]), fields, offset
 
     def _residual(self, frames: Tensor, offset: Tensor, coefficients: Tensor) -> Tensor:
         """mean over steps of mean(R^2) dt^2 / mean(u_previous^2), from successive frames as the codec sees them.

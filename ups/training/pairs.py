@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 
 from ups.data.latents import Latents
-
-PROBE = 1024  # samples looked at after each epoch: enough for a curve, little beside the training itself
+from ups.training.sampling import PROBE, probe
 
 
 class Pairs:
@@ -22,12 +21,8 @@ class Pairs:
         return self.tokens.shape[0] * self.starts
 
     def probe(self, count: int = PROBE) -> Tensor:
-        """Return a fixed random choice of at most `count` samples, the same in every epoch, (S,).
-
-        Random, because any regular stride through frames and trajectories favours some frames of all trajectories.
-        """
-        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(0))
-        return order[:count].to(self.tokens.device)
+        """Return the samples to look at after each epoch, (S,); see `ups.training.sampling.probe`."""
+        return probe(len(self), count).to(self.tokens.device)
 
     def window(self, indices: Tensor, steps: int) -> tuple[Tensor, Tensor]:
         """Return frames (S, steps + 1, N, D) and coefficients (S, P); late starts move back so that the window fits."""

@@ -16,10 +16,10 @@ from ups.data.triplets import BEST, MEDIAN, WORST, Triplets
 from ups.models.reward import RewardNetwork
 from ups.training.loop import Progress
 from ups.training.losses import Term, Terms
+from ups.training.sampling import probe
 
 CHANCE = 0.5  # share of pairs that a reward without knowledge ranks right
 _PAIRS = ((BEST, MEDIAN), (MEDIAN, WORST), (BEST, WORST))
-_PROBE = 1024  # samples looked at after each epoch
 _BATCH = 256
 
 
@@ -41,7 +41,7 @@ class RewardObjective:
         """Return, on train and validation, the loss and the share of pairs that are ranked right; chance is .5."""
         row: dict[str, float] = {}
         for name, data in (("train", self.train), ("val", self.validation)):
-            scores = _all_scores(model, data, _probe(data))
+            scores = _all_scores(model, data, probe(len(data)).to(data.previous.device))
             row |= {f"{name}_loss": float(_ranking(scores)), f"{name}_accuracy": float(_right(scores).mean())}
         return row
 
@@ -76,9 +76,3 @@ def _right(scores: Tensor) -> Tensor:
     """Return the share of each sample's pairs that are ranked right, (S,); a tie counts half, as a coin would."""
     pairs = [scores[:, better] - scores[:, worse] for better, worse in _PAIRS]
     return torch.stack([(difference.sign() + 1) / 2 for difference in pairs]).mean(0)
-
-
-def _probe(data: Triplets) -> Tensor:
-    """Return a fixed random choice of samples, the same after every epoch."""
-    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))
-    return order[:_PROBE].to(data.previous.device)

@@ -9,6 +9,7 @@ from torch import Tensor
 # Mixed into the seed so that shuffling and noise of one update are independent streams.
 _SHUFFLE, _NOISE = 1, 2
 _MAX_UPDATES = 10_000_000
+PROBE = 1024  # samples looked at after each epoch: enough for a curve, little beside the training itself
 
 
 class Shuffle:
@@ -42,6 +43,14 @@ class Shuffle:
             generator = seeded(self.seed, _SHUFFLE, number)
             self._orders[number] = torch.randperm(self.num_samples, generator=generator)
         return self._orders[number]
+
+
+def probe(num_samples: int, count: int = PROBE) -> Tensor:
+    """Return a fixed random choice of at most `count` samples, the same after every epoch, (S,), int64.
+
+    Random, because any regular stride through frames and trajectories favours some frames of all trajectories.
+    """
+    return torch.randperm(num_samples, generator=torch.Generator().manual_seed(0))[:count]
 
 
 def noise_generator(seed: int, update: int, device: torch.device | str = "cpu") -> torch.Generator:
