@@ -2,6 +2,7 @@
 
 import errno
 import json
+import shutil
 from collections import namedtuple
 
 import h5py
@@ -10,7 +11,10 @@ import pytest
 import torch
 import yaml
 from flat_files import fields, write_flat
+from standin import ROOT
+from typer.testing import CliRunner
 
+from ups.cli.data import app as commands
 from ups.data.cole_hopf import cole_hopf
 from ups.data.dataset import DatasetWriter, read_metadata, read_split
 from ups.data.initial_conditions import cell_centres, draw
@@ -253,3 +257,30 @@ def test_an_unfinished_dataset_has_no_name(tmp_path):
     with pytest.raises(ValueError, match="finish"):
         write(2, lambda writer: None)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_data_file_of_ones_own_making(tmp_path, monkeypatch):
+    """`ups data simulate` makes any task's data at any place, and leaves what is there if the new ones are too far off."""
+    shutil.copytree(ROOT / "params", tmp_path / "params")
+    monkeypatch.chdir(tmp_path)
+
+    def command(output: str, *options: str):
+        asked = ["simulate", "-o", output, "--samples", "3", *options]
+        return CliRunner().invoke(commands, asked, catch_exceptions=False)
+
+    assert "3 trajectories of burgers1d (exact)" in command("own.h5", "--task", "burgers1d", "--seed", "9").output
+    with h5py.File("own.h5") as file:
+        tensor = torch.from_numpy(file["tensor"][:])
+        times = torch.linspace(0, 2, 41, dtype=torch.float64)
+        exact = cole_hopf(draw(9, 0, 3), cell_centres(256), times, 0.01)
+        assert file.attrs["made_by"] == "ups data simulate"
+    assert relative_error(tensor, exact).max() < 2e-5
+    before = (tmp_path / "own.h5").read_bytes()
+    with pytest.raises(DataError, match=r"Raise simulate.refinement"):
+        command("own.h5", "--task", "burgers1d-nu1e-3", "--method", "finite_volume", "--refinement", "1")
+    assert (tmp_path / "own.h5").read_bytes() == before
+    with pytest.raises(ParameterError, match="method"):
+        command("own.h5", "--method", "magic")
+    with pytest.raises(DataError, match="make it first"):
+        command("none/own.h5")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["own.h5", "params"]

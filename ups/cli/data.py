@@ -3,6 +3,7 @@
 ups data inspect data/own.hdf5 --plot own.png
 ups data import own.npz -o data/own.h5 --equation burgers --coefficient viscosity=0.01
 ups data audit data/own.hdf5
+ups data simulate -o data/other.h5 --task burgers1d --seed 7 --method finite_volume --refinement 2
 ups data join data/*Nu0.0*.hdf5 -o data/viscosities.h5 --space-stride 4 --time-stride 5
 ups data list [--size]
 ups data fetch 1D_Burgers_Sols_Nu0.001.hdf5
@@ -83,6 +84,36 @@ def inspect(
         print("\n".join([*text(made), *([f"Picture: {plot}"] if plot else [])]))
     if not made.usable:
         raise typer.Exit(1)
+
+
+@app.command()
+def simulate(
+    output: Annotated[Path, typer.Option("--output", "-o", help="The file to write, for `data.path`.")],
+    task: Annotated[str | None, typer.Option(help="A file in params/tasks; the parameters in use by default.")] = None,
+    samples: Annotated[int | None, typer.Option(min=1, help="Trajectories of each regime.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Of the initial conditions.")] = None,
+    method: Annotated[str | None, typer.Option(help="The solver: see `simulate.method`.")] = None,
+    refinement: Annotated[int | None, typer.Option(min=1, help="Cells per stored point, not for `exact`.")] = None,
+) -> None:
+    """Make a data file with a task's solver, as the stage `simulate` does, and measure its error."""
+    from ups.data.file_writer import replacing
+    from ups.data.simulated_file import simulate_file
+    from ups.errors import DataError
+    from ups.parameters.files import BASE, read_yaml, validate_section
+    from ups.parameters.schema import Parameters
+    from ups.parameters.selection import Selection
+
+    if not output.parent.is_dir():
+        raise DataError(f"{output.parent} is no folder; make it first, or choose another --output.")
+    chosen = read_yaml(BASE) if task is None else Selection(task=task).resolve()
+    asked = {"samples": samples, "seed": seed, "method": method, "refinement": refinement}
+    chosen["simulate"] |= {name: value for name, value in asked.items() if value is not None}
+    parameters = validate_section(Parameters, chosen)
+    with replacing(output) as fresh:
+        made = simulate_file(parameters.task, parameters.simulate, fresh, "ups data simulate")
+        typer.echo(f"{output}: {made.text()}")
+        made.check()
+    typer.echo(f"Next: `ups data inspect {output}`, and `data.path: {output}` in params/base.yaml.")
 
 
 @app.command("import")

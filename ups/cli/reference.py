@@ -98,6 +98,13 @@ COMMANDS = {
         "the name is not in the catalogue, the server fails, or the MD5 differs",
         ("ups data fetch 1D_Burgers_Sols_Nu0.001.hdf5",),
     ),
+    "data simulate": Entry(
+        "the task has no such solver, or the data are further from the truth than `simulate.max_error`",
+        (
+            "ups data simulate -o data/wave.h5 --task wave1d --samples 128",
+            "ups data simulate -o data/other.h5 --seed 7 --method finite_volume --refinement 2",
+        ),
+    ),
     "data import": Entry(
         "the files do not fit together, or to the equation; nothing is written then",
         (
