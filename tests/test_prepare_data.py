@@ -260,7 +260,7 @@ def test_an_unfinished_dataset_has_no_name(tmp_path):
 
 
 def test_a_data_file_of_ones_own_making(tmp_path, monkeypatch):
-    """`ups data simulate` makes any task's data at any place, and leaves what is there if the new ones are too far off."""
+    """`ups data simulate` makes any task's data at any place; if they are too far off, what is there stays."""
     shutil.copytree(ROOT / "params", tmp_path / "params")
     monkeypatch.chdir(tmp_path)
 

@@ -64,8 +64,8 @@ class Made:
         samples = self.section.samples * len(self.problems)
         return (
             f"{samples} trajectories of {self.task.name} ({self.section.method}). Error against "
-            f"{self.problems[regime].against}, {self._checked()} trajectories: {by_regime[regime].max():.1e} nRMSE in the "
-            f"worst frame ({self._at(regime, frame)}), {by_regime.mean():.1e} on average."
+            f"{self.problems[regime].against}, {self._checked()} trajectories: {by_regime[regime].max():.1e} nRMSE in "
+            f"the worst frame ({self._at(regime, frame)}), {by_regime.mean():.1e} on average."
         )
 
     def check(self) -> None:
