@@ -9,7 +9,7 @@ from small_surrogate import CODEC, METADATA, OPERATOR, write_models
 from torch import nn
 
 from ups.data.latents import Latents
-from ups.data.reference_frame import Observed, ReferenceFrame
+from ups.data.reference_frame import Observed
 from ups.errors import ParameterError
 from ups.inference.surrogate import Surrogate, load_surrogate
 from ups.models.codec import Codec
@@ -38,6 +38,11 @@ def randomized(model, std: float = 0.3):
 def surrogate(frame="comoving", reencode=True) -> Surrogate:
     operator = randomized(LatentOperator(**{**OPERATOR, "backbone": NETWORK}, reencode=reencode), 0.2)
     return Surrogate(METADATA, randomized(Codec(**CODEC, frame=frame), 0.2), operator)
+
+
+def stepped(codec: Codec, operator: LatentOperator, z: torch.Tensor, coefficients: torch.Tensor) -> torch.Tensor:
+    """Return the tokens of the next frames, (B, F, N, D): what the operator predicts, with the mean it starts from."""
+    return codec.conserve(z, operator.advance(z, coefficients))
 
 
 def smooth(rows: int = 3) -> torch.Tensor:
@@ -202,17 +207,17 @@ def test_the_decoded_loss_is_the_squared_nrmse_of_fields():
     """By hand, for one step from true frames: mean over samples of MSE(decoded, true) / mean((true + offset)^2)."""
     made = objective({"decoded": 1.0})
     operator = randomized(LatentOperator(**{**OPERATOR, "backbone": NETWORK}), 0.2)
-    fields, tokens = made.space.train.fields, made.train.tokens
+    codec, fields, tokens = made.space.codec, made.space.train.fields, made.train.tokens
     by_hand = []
     for row, frame in ((0, 0), (0, 1), (0, 2), (0, 3), (0, 4), (1, 0), (1, 1), (1, 2)):
-        predicted = made.space.codec.decode(operator(tokens[row, frame][None], C[:1]))[0]
+        predicted = codec.decode(stepped(codec, operator, tokens[row, frame][None], C[:1])[:, 0])[0]
         target = fields[row, frame + 1]
         by_hand.append(float((predicted - target).square().mean() / (target + 0.5).square().mean()))
     assert terms(made)["decoded"] == pytest.approx(sum(by_hand) / 8, rel=1e-5)
     whole = float(made.loss(operator, torch.arange(20), Progress(0, 0, 1), torch.Generator())["decoded"].value)
     alone = objective({"decoded": 1.0, "forward": 0.0}).validate(operator)
     assert alone["val_loss"] == pytest.approx(whole, rel=1e-5)
-    assert made.validate(operator)["val_loss"] != pytest.approx(whole, rel=0.1)  # with latents in the loss: their MSE
+    assert made.validate(operator)["val_loss"] != pytest.approx(whole, rel=1e-2)  # with latents in the loss: their MSE
     assert "decoded" not in terms(objective())
 
 
@@ -222,8 +227,8 @@ def test_training_rollouts_re_encode_like_forecasts():
     operator = randomized(LatentOperator(**{**OPERATOR, "backbone": NETWORK}, reencode=True), 0.2)
     model = Surrogate(METADATA, made.space.codec, operator)
     frames, coefficients = made.train.window(torch.arange(8), 2)
-    z = operator(frames[:, 0], coefficients)
-    again = operator(model.reencode(z), coefficients)
+    z = stepped(model.codec, operator, frames[:, 0], coefficients)[:, 0]
+    again = stepped(model.codec, operator, model.reencode(z), coefficients)[:, 0]
     predicted, decoded = made._rollout(operator, frames[:, 0], coefficients, 2)
     torch.testing.assert_close(predicted, torch.stack([z, again], dim=1))
     torch.testing.assert_close(decoded, torch.stack([model.codec.decode(z), model.codec.decode(again)], dim=1))
@@ -303,9 +308,10 @@ def test_the_baseline_can_use_the_same_frame():
     given = smooth()
     frames = model.forecaster(METADATA)(given, 4, C)
     torch.testing.assert_close(frames.mean(-1), given[:, -1:].mean(-1).expand(3, 4, 1), atol=1e-6, rtol=0)
-    boosted = model.forecaster(METADATA)(given + 0.5, 4, C)
-    extra = ReferenceFrame("comoving", METADATA).observer(torch.full_like(given[:, 0], 0.5))
-    torch.testing.assert_close(boosted, extra.restore(frames / extra.scale, first=1), atol=1e-4, rtol=0)
+    boost = 3 * METADATA.grid.spacing[0] / METADATA.dt
+    boosted = model.forecaster(METADATA)(given + boost, 4, C)
+    carried = torch.stack([frames[:, k].roll(3 * (k + 1), -1) for k in range(4)], dim=1) + boost
+    torch.testing.assert_close(boosted, carried, atol=1e-4, rtol=0)
     assert FourierOperator(**model.arguments).frame == "comoving"
     with pytest.raises(ParameterError, match="comoving frame needs"):
         model.forecaster(METADATA.model_copy(update={"equation": "advection"}))

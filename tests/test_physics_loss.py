@@ -7,7 +7,7 @@ import pytest
 import torch
 from exact_burgers import closed_form
 from small_surrogate import CODEC, METADATA, OPERATOR
-from test_flagship import NETWORK, C, losses, objective, randomized, space, terms
+from test_flagship import NETWORK, C, losses, objective, randomized, space, stepped, terms
 from torch import Tensor
 
 from ups.data.fields import FieldMetadata
@@ -90,7 +90,7 @@ def test_the_term_by_hand_in_either_frame():
         for start in range(3):
             z, u = latents.tokens[:1, start], fields.train.fields[0, start]
             for _ in range(2):
-                z = operator(z, C[:1])
+                z = stepped(codec, operator, z, C[:1])[:, 0]
                 after = codec.decode(z)[0]
                 std = METADATA.normalization.std[0]
                 shown = [(v if frame == "comoving" else v + 0.5)[None] * std for v in (u, after)]

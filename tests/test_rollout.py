@@ -6,7 +6,7 @@ import pytest
 import torch
 from small_surrogate import METADATA, OPERATOR
 from standin import ROOT
-from test_flagship import NETWORK, C, objective, randomized, smooth, surrogate
+from test_flagship import NETWORK, C, objective, randomized, smooth, stepped, surrogate
 
 from ups.errors import ParameterError
 from ups.evaluation.finite_volume import compiler_available
@@ -74,7 +74,7 @@ def test_a_forecast_calls_the_operator_once_per_block_of_frames():
     observer, z = model.start(u[:, -1])
     by_hand = []
     for first in (1, 4, 7):
-        tokens = operator.advance(z, C)
+        tokens = stepped(one.codec, operator, z, C)
         fields = one.codec.decode(tokens.flatten(0, 1)).unflatten(0, (3, 3))
         by_hand.append(observer.restore(fields, first=first))
         z = one.codec.encode(fields[:, -1])
@@ -99,8 +99,8 @@ def test_training_compares_every_frame_of_a_call_with_its_own_truth():
     operator = randomized(LatentOperator(**{**OPERATOR, "backbone": NETWORK}, frames_per_call=2), 0.2)
     tokens, codec = made.train.tokens, made.space.codec
     z = tokens[:1, 0]
-    predicted = [operator.advance(z, C[:1])]
-    predicted.append(operator.advance(predicted[0][:, -1], C[:1]))
+    predicted = [stepped(codec, operator, z, C[:1])]
+    predicted.append(stepped(codec, operator, predicted[0][:, -1], C[:1]))
     fields = codec.decode(torch.cat(predicted, dim=1)[0])
     truth = made.space.train.fields[0, 1:5]
     errors = (fields - truth).square().mean((1, 2)) / (truth + 0.5).square().mean((1, 2))

@@ -7,7 +7,9 @@ from flat_files import fields
 from ups.data.audit import SplitAudit, check_overlap, nearest_pair
 from ups.data.splits import resolve_splits
 from ups.data.statistics import ChannelStatistics
-from ups.errors import DataError
+from ups.errors import DataError, ParameterError
+from ups.parameters.files import BASE, read_yaml, validate_section
+from ups.parameters.schema import Parameters
 
 
 def audits(tensor, **ranges):
@@ -108,7 +110,21 @@ def test_splits_resolve_and_refuse():
         resolve_splits(ranges, 192, "f.h5")
     with pytest.raises(DataError, match=r"validation = \[128, 192\] asks for more than the 150"):
         resolve_splits(ranges | {"train": (100, 128), "test": (0, 90)}, 150, "f.h5")
-    with pytest.raises(DataError, match=r"test = \[5, 5\] is empty"):
-        resolve_splits(ranges | {"test": (5, 5)}, 704, "f.h5")
-    with pytest.raises(DataError, match=r"test and data.splits.validation overlap: both hold the samples 100 to 127"):
-        resolve_splits(ranges | {"validation": (100, 192)}, 704, "f.h5")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"test": [5, 5]}, r"test = \[5, 5\] is empty"),
+        ({"validation": [100, 192]}, r"test and validation overlap: both hold the samples 100 to 127"),
+        ({"test": [200, 300]}, r"train and test overlap: both hold the samples 200 to 299"),
+        ({"test": [500, None]}, r"train and test overlap: both hold the samples 500 to the end"),
+    ],
+)
+def test_no_parameters_put_a_trajectory_into_two_splits(change, message):
+    raw = read_yaml(BASE)
+    raw["data"]["splits"] = {"train": [192, None], "validation": [128, 192], "test": [0, 128]}
+    validate_section(Parameters, raw)
+    raw["data"]["splits"] |= change
+    with pytest.raises(ParameterError, match=rf"data.splits.*{message}"):
+        validate_section(Parameters, raw)

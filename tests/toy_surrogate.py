@@ -33,6 +33,9 @@ class Identity(nn.Module):
     def decode(self, z):
         return z.transpose(1, 2)
 
+    def conserve(self, z, tokens):
+        return tokens
+
 
 class Decay(nn.Module):
     """An operator that multiplies by a factor."""

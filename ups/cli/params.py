@@ -160,7 +160,8 @@ def _with_preset(name: str | None, preset: str) -> tuple[str | None, str]:
     from ups.parameters.overlay import names
 
     variant, dot, ending = (name or "").rpartition(".")
-    return (variant, ending) if dot and ending in names("presets") else (name, preset)
+    known = ending in names("presets") or variant in (ORIGINAL_NAME, *names("variants"))
+    return (variant, ending) if dot and known else (name, preset)
 
 
 def _print_changes(changes: dict[str, tuple[Any, Any]], otherwise: str) -> None:

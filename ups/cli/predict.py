@@ -71,7 +71,8 @@ def _print(made: Prediction) -> None:
     if made.diverged:
         print(f"{made.diverged} forecasts diverged: they hold NaN or Inf")
     for protocol, value in made.scores.items():
-        print(f"nRMSE {protocol:<10} {_shown(value['mean'])} ± {_shown(value['stderr'])}")
+        own = "  <- the written forecast" if protocol == made.protocol else ""
+        print(f"nRMSE {protocol:<10} {_shown(value['mean'])} ± {_shown(value['stderr'])}{own}")
 
 
 def _shown(value: float | None) -> str:

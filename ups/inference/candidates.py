@@ -149,6 +149,8 @@ class CandidateSource:
         """Decode and reward successors (R M k, N, D) of R x M states."""
         rows, states = start.tokens.shape[:2]
         count = len(tokens) // (rows * states)
+        followed = tokens.unflatten(0, (rows * states, count))
+        tokens = self.surrogate.codec.conserve(start.tokens.flatten(0, 1), followed).flatten(0, 1)
         trajectory = torch.arange(rows, device=tokens.device).repeat_interleave(states * count)
         frames = self.surrogate.decode(tokens, start.observer.rows(trajectory), start.step + 1)
         before = start.frames.flatten(0, 1).repeat_interleave(count, dim=0)

@@ -15,6 +15,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from ups.data.catalogue import CATALOGUE
 from ups.data.dataset import FORMAT as DATASET_FORMAT
 from ups.data.flat_layout import SPACE, TENSOR, TIME
 from ups.data.grouped_layout import EQUATION
@@ -195,7 +196,9 @@ def _no_hdf5(path: Path, error: str) -> Recognised:
             path,
             Kind.FOREIGN,
             f"An HDF5 file that was cut off after {size}.",
-            f"Fetch or copy it again; `ups data fetch {path.name}` goes on where a download stopped.",
+            f"`ups data fetch {path.name}` goes on where the download stopped."
+            if path.name in CATALOGUE
+            else "Copy or make it again.",
         )
     known = [
         (b"version https://git-lfs", "A pointer of Git LFS, not the file itself", "Fetch the content: `git lfs pull`."),

@@ -79,7 +79,12 @@ def inspect(path: Path, samples: int, pictures: int = 0) -> Inspection:
         path: a file or folder.
         samples: trajectories to measure, evenly spaced; 0 for all.
         pictures: trajectories to keep for a picture.
+
+    Raises:
+        DataError: if there is nothing at the path.
     """
+    if not path.exists():
+        raise DataError(f"{path} does not exist. Check the path; `ups data list` names published files.")
     made = Inspection(recognise(path))
     if made.what.kind in (Kind.LATENTS, Kind.SURROGATE, Kind.ARRAYS, Kind.FOREIGN):
         if not made.what.usable:
@@ -201,8 +206,9 @@ def _say_physics(made: Inspection, seen: View, source: Source, stride: int) -> N
 def text(made: Inspection) -> list[str]:
     """Return the lines that are printed."""
     what = made.what
-    lines = [f"{what.path}: {what.kind}", f"  {what.description}", f"  {what.advice}"]
-    lines += [f"  problem: {problem}" for problem in made.problems if problem != what.description]
+    problems = [problem for problem in made.problems if problem != what.description]
+    lines = [f"{what.path}: {what.kind}", f"  {what.description}", *(f"  problem: {problem}" for problem in problems)]
+    lines.append(f"  {'Mend that first. Then: ' if problems else ''}{what.advice}")
     if made.layout:
         lines += ["", *_layout_lines(made)]
     elif what.datasets:

@@ -391,10 +391,23 @@ def load_folder(
 
     Raises:
         ArtifactError: if the folder is no bundle of this version, was altered, or holds what is not believed.
+        InputError: if this machine has no such device.
     """
     manifest = read_manifest(folder)
-    surrogate = assemble(manifest).to(device)
+    surrogate = assemble(manifest).to(_usable(device))
     return Emulator(surrogate, extrapolate, manifest.checksum, origin or str(folder), keep)
+
+
+def _usable(device: torch.device | str) -> torch.device:
+    try:
+        chosen = torch.device(device)
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError) as error:  # torch says no by either
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"device '{device}' cannot be used here ({reason}). Take 'cpu', or see `ups doctor`."
+        ) from None
+    return chosen
 
 
 def _like(values: Tensor, state: State) -> Array:

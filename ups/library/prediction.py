@@ -21,7 +21,7 @@ from ups.data.file_writer import Note, replacing
 from ups.data.flat_layout import ATTRIBUTES, FlatWriter, Number
 from ups.data.readers import Source, open_source
 from ups.errors import InputError
-from ups.evaluation.protocols import PROTOCOLS, Protocol
+from ups.evaluation.protocols import PROTOCOLS, Protocol, given_frames
 from ups.evaluation.reductions import Estimate, estimate
 from ups.evaluation.scores import FULL, score
 from ups.inference.surrogate import Mode
@@ -69,6 +69,7 @@ class Prediction:
         coefficients: of the equation, by name, each one number or an array (N,) with one for each trajectory.
         scores: protocol -> nRMSE over the file's trajectories, as `evaluate` measures it.
         diverged: trajectories whose written forecast holds NaN or Inf.
+        protocol: which of the scores is that of the written forecast; None if none is.
     """
 
     path: Path
@@ -80,6 +81,7 @@ class Prediction:
     coefficients: Mapping[str, Number]
     scores: Mapping[Protocol, Estimate]
     diverged: int
+    protocol: Protocol | None
 
 
 def predict(emulator: Emulator, source: Path, output: Path, request: Request) -> Prediction:
@@ -130,7 +132,8 @@ def predict(emulator: Emulator, source: Path, output: Path, request: Request) ->
             scores, diverged = job.run(rows, writer)
     strides = (space_stride, time_stride)
     points = emulator.metadata.grid.points[0]
-    return Prediction(output, len(rows), request.given, steps, points, strides, written, scores, diverged)
+    own = _protocol(request.given, steps, file.num_frames) if scores else None
+    return Prediction(output, len(rows), request.given, steps, points, strides, written, scores, diverged, own)
 
 
 @dataclass(frozen=True)
@@ -259,6 +262,12 @@ def _steps(file: Source, request: Request) -> int:
     if request.steps is not None and request.steps < 1:
         raise InputError(f"steps = {request.steps}; at least 1 was expected.")
     return request.steps or frames - request.given
+
+
+def _protocol(given: int, steps: int, frames: int) -> Protocol | None:
+    """Return the free-running protocol that gives and predicts as many frames, if there is one."""
+    free: tuple[Protocol, ...] = ("rollout_ic", "pdebench")
+    return next((name for name in free if (given_frames(name, frames), frames - given) == (given, steps)), None)
 
 
 def _notes(job: _Job, rows: range, strides: tuple[int, int]) -> dict[str, Note]:

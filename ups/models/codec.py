@@ -2,7 +2,7 @@
 
 Shapes: B batch, C field channels, *space grid points along each of d axes (X on a line), N tokens, D latent width,
 H hidden width, Q query points, K neighbouring tokens, R grid points per token. Fields are as `ups.data.reference_frame`
-shows them: in normalised units, and in the comoving frame without their mean.
+shows them, in normalised units.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ups.errors import ParameterError
@@ -160,7 +161,9 @@ class Codec(nn.Module):
         tokens, dim: size of the latent space.
         encoder, decoder: `name` in `ENCODERS` and `DECODERS`, and the arguments of that class. Without a name, as in
             weights from before there were several: `grid` and `local`.
-        frame: frame of reference of the fields; in the comoving one, decoded fields have no mean.
+        frame: frame of reference of the fields. In the comoving one, which belongs to equations that conserve the
+            mean, tokens carry it exactly: the first C of their D numbers, averaged over the tokens, are the field's
+            mean, as encoded and as decoded, and `conserve` keeps it in a step.
 
     Raises:
         ParameterError: if tokens do not divide the grid or the neighbourhood does not fit the tokens.
@@ -179,7 +182,7 @@ class Codec(nn.Module):
         frame: Frame = "laboratory",
     ) -> None:
         super().__init__()
-        self.points, self.frame = axes(points), frame
+        self.channels, self.points, self.frame = channels, axes(points), frame
         encoder, decoder = dict(encoder), dict(decoder)
         encoder_class = ENCODERS[encoder.pop("name", "grid")]
         decoder_class = DECODERS[decoder.pop("name", "local")]
@@ -188,7 +191,7 @@ class Codec(nn.Module):
 
     def encode(self, u: Tensor) -> Tensor:
         """(B, C, *space) -> (B, N, D)."""
-        return self.encoder(u)
+        return self._carrying(self.encoder(u), u.flatten(2).mean(dim=-1))
 
     def encode_at(self, values: Tensor, x: Tensor, volumes: Tensor | None = None) -> Tensor:
         """Encode values at points of a cloud or a mesh: (B, C, Q) -> (B, N, D).
@@ -208,12 +211,14 @@ class Codec(nn.Module):
                 "this codec's encoder takes fields on its grid alone; one with train_codec.encoder.name: points takes "
                 "values at any points (variant point-encoder)"
             )
-        return self.encoder.at(values, x[..., None] if len(self.points) == 1 else x, volumes)
+        weights = torch.ones_like(values[:, 0]) if volumes is None else volumes.expand(values.shape[0], -1)
+        mean = (values * weights[:, None]).sum(dim=-1) / weights.sum(dim=-1, keepdim=True)
+        return self._carrying(self.encoder.at(values, x[..., None] if len(self.points) == 1 else x, volumes), mean)
 
     def decode(self, z: Tensor) -> Tensor:
         """(B, N, D) -> (B, C, *space) on the training grid."""
         field = self.decoder.on_grid(z, self.points)
-        return field if self.frame == "laboratory" else field - field.mean(dim=-1, keepdim=True)
+        return field if self.frame == "laboratory" else field + self._missing(z, field)[..., None]
 
     def keep_grid(self) -> Codec:
         """Prepare a trained codec for many decodings on the grid; returns it."""
@@ -228,4 +233,21 @@ class Codec(nn.Module):
         values = self.decoder(z, x[..., None] if len(self.points) == 1 else x)
         if self.frame == "laboratory":
             return values
-        return values - self.decoder.on_grid(z, self.points).mean(dim=-1, keepdim=True)
+        return values + self._missing(z, self.decoder.on_grid(z, self.points))[..., None]
+
+    def conserve(self, z: Tensor, tokens: Tensor) -> Tensor:
+        """Give predicted tokens (B, F, N, D) the mean that tokens (B, N, D) carry which they follow, if any do."""
+        if self.frame == "laboratory":
+            return tokens
+        return self._carrying(tokens, z[:, None, :, : self.channels].mean(dim=-2))
+
+    def _carrying(self, z: Tensor, mean: Tensor) -> Tensor:
+        """Return tokens (..., N, D) that carry means (..., C) of fields."""
+        if self.frame == "laboratory":
+            return z
+        shift = mean - z[..., : self.channels].mean(dim=-2)
+        return z + F.pad(shift, (0, z.shape[-1] - self.channels))[..., None, :]
+
+    def _missing(self, z: Tensor, field: Tensor) -> Tensor:
+        """Return by how much the mean of a decoded field (B, C, X) falls short of what its tokens carry, (B, C)."""
+        return z[..., : self.channels].mean(dim=-2) - field.mean(dim=-1)

@@ -36,7 +36,7 @@ class FourierOperator(nn.Module):
         modes: Fourier frequencies kept along each axis, 0..modes-1 (PDEBench's count, not neuraloperator's `n_modes`).
         width: hidden channels.
         layers: Fourier layers.
-        frame: frame of reference of the fields; in the comoving one they have no mean, and none is predicted.
+        frame: frame of reference of the fields; in the comoving one their mean is kept.
         conditioning: how coefficients are shown to the network, arguments of `CoefficientScale`; None for a single
             regime.
     """
@@ -84,7 +84,9 @@ class FourierOperator(nn.Module):
     def forward(self, u: Tensor, coefficients: Tensor) -> Tensor:
         """Advance fields by one time step: (B, C, *space), (B, P) -> (B, C, *space)."""
         advanced = u + self.network(torch.cat([u, *self._context(u, coefficients)], dim=1))
-        return advanced if self.frame == "laboratory" else advanced - advanced.mean(dim=-1, keepdim=True)
+        if self.frame == "laboratory":
+            return advanced
+        return advanced + (u.mean(dim=-1, keepdim=True) - advanced.mean(dim=-1, keepdim=True))
 
     def _context(self, u: Tensor, coefficients: Tensor) -> list[Tensor]:
         space = u.shape[2:]

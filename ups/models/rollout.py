@@ -35,7 +35,7 @@ def step_map(advance: Advance, codec: Codec | None, reencode: bool = False) -> S
         return latent
 
     def decoding(z: Tensor, coefficients: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        tokens = advance(z, coefficients)
+        tokens = codec.conserve(z, advance(z, coefficients))
         decoded = codec.decode(tokens.flatten(0, 1)).unflatten(0, tokens.shape[:2])
         return tokens, decoded, codec.encode(decoded[:, -1]) if reencode else tokens[:, -1]
 

@@ -98,7 +98,9 @@ def nearest(name: str, allowed: Iterable[str], cutoff: float = 0.5) -> str:
     """Return a hint: the nearest allowed spelling, or the list of all."""
     options = list(allowed)
     near = difflib.get_close_matches(name, options, n=1, cutoff=cutoff)
-    return f"Did you mean '{near[0]}'?" if near else f"Allowed: {', '.join(options) or 'nothing'}."
+    if near:
+        return f"Did you mean '{near[0]}'?"
+    return f"Allowed: {', '.join(options)}." if options else "There is none yet."
 
 
 def sections_under(sections: Iterable[type[BaseModel]], key: str) -> list[type[BaseModel]]:

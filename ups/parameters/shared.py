@@ -101,6 +101,22 @@ class Splits(Section):
     validation: Range
     test: Range
 
+    @model_validator(mode="after")
+    def _are_disjoint(self) -> Self:
+        ranges = {name: (start, math.inf if stop is None else stop) for name, (start, stop) in self}
+        for name, (start, stop) in ranges.items():
+            if stop <= start:
+                raise ValueError(f"{name} = [{start}, {stop}] is empty: start must be below stop")
+        for first, second in itertools.combinations(sorted(ranges, key=lambda name: ranges[name]), 2):
+            end = min(ranges[first][1], ranges[second][1])
+            if ranges[second][0] < end:
+                last = "the end" if end == math.inf else f"{end - 1:.0f}"
+                raise ValueError(
+                    f"{first} and {second} overlap: both hold the samples {ranges[second][0]} to {last}; a trajectory "
+                    "may be in one split only"
+                )
+        return self
+
 
 class Data(Section):
     """Where the fields come from and which part of them is used.
@@ -136,7 +152,8 @@ class Latent(Section):
     """The latent space: `tokens` tokens of `dim` numbers each.
 
     `frame` is the frame of reference in which fields are encoded, for every stage that works on latents. `comoving`:
-    without their mean and in coordinates that move with it; forecasts are carried back and get their mean back exactly.
+    in coordinates that move by whole cells per time step, as nearly with the mean as that allows, and less that speed;
+    the mean is conserved exactly.
     """
 
     tokens: Positive

@@ -24,8 +24,8 @@ def read_run(run_id: str, address: str | None = None) -> Published:
     except (MlflowException, OSError) as error:
         reason = without_password(" ".join(str(error).split())[:400])
         raise TrackingError(
-            f"The run '{run_id}' cannot be read from {without_password(address)}: {reason} Its id stands on its page "
-            f"in MLflow and in the output of `ups publish`; MLFLOW_TRACKING_URI names another store."
+            f"The run '{run_id}' cannot be read from {without_password(address)}: {reason.rstrip('.')}. Its id stands "
+            f"on its page in MLflow and in the output of `ups publish`; MLFLOW_TRACKING_URI names another store."
         ) from error
 
 

@@ -184,7 +184,7 @@ class OperatorObjective:
     def _residual(self, frames: Tensor, offset: Tensor, coefficients: Tensor) -> Tensor:
         """mean over steps of mean(R^2) dt^2 / mean(u_previous^2), from successive frames as the codec sees them.
 
-        In the comoving frame the field without its mean solves the same equation, so there the mean stays away.
+        In the comoving frame what the observer sees solves the same equation, so there the offset stays away.
         """
         scale = FieldNormalizer(self.metadata, frames.device).std
         whole = (frames + offset) * scale
