@@ -1,6 +1,7 @@
 """The command line: what it prints, how it fails, and that it starts without the heavy libraries."""
 
 import shutil
+from importlib.metadata import version
 
 import pytest
 from standin import ROOT, ups
@@ -43,6 +44,9 @@ def test_the_repository_itself_is_in_order():
     [
         (("params", "show", "gold"), "Did you mean 'golden'?"),
         (("params", "use", "golden", "--preset", "small"), "Unknown preset 'small'"),
+        (("params", "diff", "golden", "golden.tny"), "Unknown preset 'tny'"),
+        (("params", "diff", "golden", "golde.tiny"), "Unknown variant 'golde'"),
+        (("experiments",), "`git init`"),
         (("publish",), "Run `make repro`"),
         (("results",), "dvc repro evaluate"),
     ],
@@ -60,6 +64,10 @@ def test_outside_a_project_it_says_so(tmp_path):
     result = ups(tmp_path, "params", "show")
     assert result.returncode == 1
     assert "project's folder" in result.stderr
+
+
+def test_the_version():
+    assert ups(ROOT, "--version").stdout == f"{version('ups-pipeline')}\n"
 
 
 def test_a_command_that_does_not_exist_is_a_usage_error():

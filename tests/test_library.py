@@ -250,6 +250,12 @@ def test_a_comoving_surrogate_decodes_where_the_field_is(tmp_path):
     assert np.abs(on_grid.mean() - 12.5) < 5
 
 
+@pytest.mark.parametrize("device", ["gpu", "cuda:7"])
+def test_a_device_that_is_not_there_is_named(tmp_path, device):
+    with pytest.raises(InputError, match=rf"device '{device}' cannot be used here"):
+        ups.load(write_bundle(tmp_path / "bundle"), device=device)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_networks_may_be_elsewhere_than_the_fields(tmp_path):
     here, there = (ups.load(write_bundle(tmp_path / name), device=name) for name in ("cpu", "cuda"))

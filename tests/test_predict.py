@@ -193,6 +193,8 @@ def test_the_command(project, tmp_path):
         line.split()[1]: float(line.split()[2]) for line in result.stdout.splitlines() if line.startswith("nRMSE")
     }
     assert printed == pytest.approx({name: metrics[name]["nrmse"]["mean"] for name in PROTOCOLS}, rel=1e-5)
+    marked = [line.split()[1] for line in result.stdout.splitlines() if line.endswith("<- the written forecast")]
+    assert marked == ["rollout_ic"]
     failed = ups(tmp_path, *arguments[:-1], str(ROOT / "tests"), OMP_NUM_THREADS="1")
     assert failed.returncode == 1
     assert failed.stderr.startswith("ups: ")

@@ -7,7 +7,7 @@ import pytest
 from report_project import make_project
 from standin import ups
 
-from ups.errors import ArtifactError
+from ups.errors import ArtifactError, UpsError
 from ups.report import result_document, result_tables
 from ups.report.runs import choose
 
@@ -48,6 +48,18 @@ def test_a_table_survives_its_file(here, tmp_path):
     path.write_text(path.read_text()[:-30])
     with pytest.raises(ArtifactError, match="is no result table"):
         result_tables.load(path)
+
+
+def test_a_kept_table_of_more_seeds_is_not_lost_by_a_slip(here, tmp_path):
+    whole, one = (result_tables.make("t", "T", choose(["golden"], seeds)) for seeds in (None, [0]))
+    path = result_tables.save(whole, tmp_path)
+    before = path.read_bytes()
+    result_tables.save(whole, tmp_path)
+    with pytest.raises(UpsError, match=r"seeds 0, 1, 2, 3, 4, 5; these are .* seeds 0\..*--replace"):
+        result_tables.save(one, tmp_path)
+    assert path.read_bytes() == before
+    result_tables.save(one, tmp_path, replace_fewer=True)
+    assert path.read_bytes() != before
 
 
 def test_the_document_gives_spread_and_worst_seed_and_a_single_seed_none(here):

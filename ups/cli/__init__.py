@@ -10,7 +10,10 @@ def main() -> None:
     from ups.errors import UpsError
 
     try:
-        app()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
     except UpsError as error:
         print(f"ups: {error}", file=sys.stderr)
         sys.exit(1)

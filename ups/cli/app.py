@@ -21,7 +21,6 @@ from ups.cli import (
 )
 
 app = typer.Typer(
-    help="Multi-stage neural surrogates of PDEs: run, compare and reproduce them.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -41,6 +40,23 @@ app.command()(published.promote)
 app.command()(prune.prune)
 app.command()(doctor.doctor)
 app.command()(experiments.experiments)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(version("ups-pipeline"))
+        raise typer.Exit
+
+
+@app.callback(epilog="Begin with `ups repro --help`, or with the pages: docs/index.md.")
+def ups(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and end.")
+    ] = False,
+) -> None:
+    """Multi-stage neural surrogates of PDEs: run, compare and reproduce them."""
 
 
 @app.command()

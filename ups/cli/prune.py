@@ -36,9 +36,17 @@ def prune(
         print(json.dumps({"dry_run": not yes, "bytes": total, "items": shown, "removed": removed}, indent=2))
         return
     for item in items:
-        state = "in use, stays" if item.in_use else f"{item.bytes} bytes" if item.paths else ""
-        print(f"{item.kind:<11}  {item.name}  {state}".rstrip())
+        if item.kind != "description":
+            state = "in use, stays" if item.in_use else _size(item.bytes) if item.paths else ""
+            print(f"{item.kind:<11}  {item.name}  {state}".rstrip())
+    described = [item.bytes for item in items if item.kind == "description"]
+    if described:
+        print(f"description  of {len(described)} executions of these  {_size(sum(described))}")
     if yes:
-        print(f"Removed {len(gone)} things, {total} bytes. DVC's cache and .ups/executions.jsonl are as they were.")
+        print(f"Removed {len(gone)} things, {_size(total)}. DVC's cache and .ups/executions.jsonl are as they were.")
     else:
-        print(f"{len(gone)} things, {total} bytes, would go. Add --yes to remove them.")
+        print(f"{len(gone)} things, {_size(total)}, would go. Add --yes to remove them.")
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:.1f} MB" if count >= 1e5 else f"{count / 1e3:.1f} kB"

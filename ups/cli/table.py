@@ -23,6 +23,7 @@ def table(
     preset: Annotated[str | None, typer.Option(help="Needed where there are results of several presets.")] = None,
     task: Annotated[str | None, typer.Option(help="Needed where there are results of several tasks.")] = None,
     claims: Annotated[bool, typer.Option("--claims", help="Add the answers to the recipe's claims.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Also a kept table of other or more seeds.")] = False,
     write: Annotated[bool, typer.Option("--write", help="Write docs/results.md from the kept tables.")] = False,
 ) -> None:
     """Keep the results of variants as a table, and write the document of all tables."""
@@ -36,8 +37,9 @@ def table(
     if name is not None:
         chosen = choose(variants or (name,), None if seeds is None else parse_seeds(seeds), preset, task)
         made = result_tables.make(name, title or name, chosen, note, claims)
-        print(f"{result_tables.save(made)}: {len(made.rows)} models, seeds {', '.join(map(str, made.seeds))}.")
+        path = result_tables.save(made, replace_fewer=replace)
+        print(f"{path}: {len(made.rows)} models, seeds {', '.join(map(str, made.seeds))}.")
     if write:
-        path = Path("docs/results.md")
-        path.write_text(result_document.document(result_tables.load_all()), encoding="utf-8")
-        print(f"{path} is written.")
+        page = Path("docs/results.md")
+        page.write_text(result_document.document(result_tables.load_all()), encoding="utf-8")
+        print(f"{page} is written.")

@@ -66,7 +66,9 @@ def _parameters() -> Finding:
         check()
     except UpsError as error:
         return problem("parameters", str(error), "`ups params check` says the same after you have mended it.")
-    return ok("parameters", f"{BASE} is valid, dvc.yaml lists what the stages read, the data file is there")
+    return ok(
+        "parameters", f"{BASE} is valid, dvc.yaml lists what the stages read, the data file is there or will be made"
+    )
 
 
 def _compute() -> Mapping[str, Any]:

@@ -74,9 +74,9 @@ def _draw_curves(axes: Any, made: Inspection) -> None:
     for axis in axes[:2]:
         axis.set_xlabel(with_unit("time t", "1"))
     spectra = axes[2]
-    for (name, values), colour in zip(curves.spectra.items(), (BLUE, RED), strict=False):
-        wave = np.arange(1, len(values))
-        spectra.loglog(wave, np.maximum(values[1:], values[1:].max() * _SMALLEST), color=colour, label=f"{name} frame")
+    for (name, values), (colour, dash) in zip(curves.spectra.items(), ((BLUE, "-"), (RED, "--")), strict=False):
+        wave, shown = np.arange(1, len(values)), np.maximum(values[1:], values[1:].max() * _SMALLEST)
+        spectra.loglog(wave, shown, color=colour, linestyle=dash, label=f"{name} frame")
     for start, _ in BANDS.values():
         if start:
             spectra.axvline(start, color="#bbbbbb", linewidth=0.8, linestyle=":")

@@ -13,6 +13,7 @@ from pathlib import Path
 from ups.errors import UpsError
 from ups.pipeline import guard
 from ups.pipeline.lock import DVC_LOCK, read_lock
+from ups.pipeline.snapshot import git
 
 
 class Outcome(StrEnum):
@@ -32,7 +33,9 @@ def reproduce(targets: Sequence[str] = ()) -> None:
 
     Raises:
         StageFailed: if it fails; the outputs that DVC removed before it ran the failing stage are back.
+        UpsError: if this is no git repository, without which DVC runs nothing.
     """
+    git(Path.cwd(), "rev-parse", "--git-dir")
     code = _wait(subprocess.Popen(dvc_command("repro", *targets), env=environment()))
     if code:
         restored = restore_missing()

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 import subprocess
 from collections.abc import Sequence
+from pathlib import Path
 
 from ups.errors import UpsError
 from ups.parameters.schema import Parameters
 from ups.pipeline.execute import dvc_command, environment
+from ups.pipeline.snapshot import git
 
 # model.protocol.metric of evaluate and evaluate_ttc: what a user gets, the learned baseline, the search.
 METRICS = tuple(f"{model}.pdebench.nrmse" for model in ("assembled", "fno", "search"))
@@ -35,8 +37,15 @@ def show(metrics: Sequence[str] = METRICS, everything: bool = False, arguments: 
         arguments: further ones for `dvc exp show`.
 
     Raises:
-        UpsError: if DVC fails; it has printed why.
+        UpsError: without a git commit, or if DVC fails; it has printed why.
     """
+    try:
+        git(Path.cwd(), "rev-parse", "--verify", "HEAD")
+    except UpsError:
+        raise UpsError(
+            "DVC keeps experiments as git commits, and there is none here yet: `git init` where it is missing, then "
+            "`git add -A` and `git commit`."
+        ) from None
     changed = [] if everything else ["--only-changed"]
     command = dvc_command(
         "exp", "show", "--no-pager", *changed, "--drop", dropped(), "--keep", kept(metrics), *arguments

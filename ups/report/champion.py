@@ -30,7 +30,7 @@ def promote(variant: str, preset: str = DEFAULT_PRESET, task: str | None = None)
     folder = runs[min(runs)]
     name = read_record(folder).params["task"]["name"]
     current = tracking.champion(name)
-    reason = "the first"
+    reason = f"there was none for {name} before, so nothing was compared."
     if current:
         holder = tracking.read_run(current.run_id).tags
         if (holder.get("variant"), holder.get("preset")) == (variant, preset):

@@ -71,9 +71,11 @@ def find(
     for name, known in runs.items():
         if not known:
             place = f"{root / RESULTS}/{name}-<seed>{job_suffix(preset, task)}"
+            others = ", ".join(sorted(path.name for path in (root / RESULTS).glob(f"{name}-[0-9]*")))
             raise ArtifactError(
-                f"There is no run of '{name}': neither {place} nor the project itself holds one. Run it with "
-                f"`ups sweep`, or with `ups params use {name}` and `make repro`."
+                f"There is no run of '{name}': neither {place} nor the project itself holds one. "
+                + (f"There is {others}: name its --preset or --task. " if others else "")
+                + f"Run it with `ups sweep`, or with `ups params use {name}` and `make repro`."
             )
     if seeds is None:
         check_seeds({name: list(known) for name, known in runs.items()})

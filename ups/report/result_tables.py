@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ups.errors import ArtifactError, ParameterError
+from ups.errors import ArtifactError, ParameterError, UpsError
 from ups.pipeline import atomic
 from ups.report import regime_comparison
 from ups.report.material import Material
@@ -132,9 +132,26 @@ def make(name: str, title: str, chosen: Chosen, note: str = "", with_claims: boo
     )
 
 
-def save(table: Table, folder: Path = FOLDER) -> Path:
-    """Write a table's file; one of the same name is replaced."""
+def save(table: Table, folder: Path = FOLDER, replace_fewer: bool = False) -> Path:
+    """Write a table's file; one of the same name is replaced.
+
+    Args:
+        table: what to keep.
+        folder: where.
+        replace_fewer: also where the table that is there has seeds, or a preset or task, that this one lacks.
+
+    Raises:
+        UpsError: if that would lose what took longer to compute than the new one.
+    """
     path = folder / f"{table.name}.json"
+    if path.exists() and not replace_fewer:
+        old = json.loads(path.read_text(encoding="utf-8"))
+        kept, new = ((t["task"], t["preset"], tuple(t["seeds"])) for t in (old, asdict(table)))
+        if kept[:2] != new[:2] or not set(kept[2]) <= set(new[2]):
+            shown = [
+                f"{task}, preset {preset}, seeds {', '.join(map(str, seeds))}" for task, preset, seeds in (kept, new)
+            ]
+            raise UpsError(f"{path} is of {shown[0]}; these are {shown[1]}. Choose another name, or say --replace.")
     folder.mkdir(parents=True, exist_ok=True)
     atomic.write_text(path, json.dumps(asdict(table), indent=1, ensure_ascii=False) + "\n")
     return path

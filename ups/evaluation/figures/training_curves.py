@@ -42,7 +42,9 @@ def _draw_stage(axis: Any, stage: str, history: pd.DataFrame) -> None:
     axis.plot(updates, history["val_loss"], color=ORANGE, marker="s", linestyle=(0, (5, 2)), label="validation")
     for column in history.columns:
         if column.endswith(ZERO_CORRECTION):
-            axis.plot(updates, history[column], color=GREY, linestyle=(0, (1, 1.5)), label="zero correction")
+            split = "training" if column.startswith("train") else "validation"
+            dash = (0, (1, 1.5)) if split == "training" else (0, (4, 1.5))
+            axis.plot(updates, history[column], color=GREY, linestyle=dash, label=f"zero correction, {split}")
     axis.set_yscale("log")
     axis.set_xlabel("updates")
     axis.set_title(stage)
