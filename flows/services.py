@@ -31,6 +31,8 @@ from ups.pipeline.services import FOLDER, RECORD, SETTINGS, Service, read
 MARK = "# Written by `make up`, removed by `make down`.\n"
 POOL = "local"
 _STARTUP_SECONDS = 180
+# What a person wants to see first; MLflow's own first page is about language models.
+_PAGES = {"mlflow-ui": "/#/experiments", "prefect-server": "/dashboard"}
 
 
 class ServiceError(UpsError):
@@ -181,7 +183,8 @@ def main(arguments: list[str]) -> int:
     try:
         if arguments == ["up"]:
             for service in up():
-                print(f"{service.name:15s} {service.address or 'running'}  (log: {FOLDER / (service.name + '.log')})")
+                page = service.address + _PAGES.get(service.name, "") if service.address else "running"
+                print(f"{service.name:15s} {page}  (log: {FOLDER / (service.name + '.log')})")
             print("Start a run:    prefect deployment run experiment/local --watch")
             print("Start a sweep:  prefect deployment run ablation-sweep/local -p 'sweep=\"golden-vs-light\"' --watch")
         elif arguments == ["down"]:

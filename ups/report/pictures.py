@@ -241,7 +241,7 @@ def _cost_points(material: Material, protocol: str) -> list[Point]:
         label, style = figures.model_look(model)
         own = model in ("operator", "corrected", "student")
         wanted.append((reference, model, "evaluate", f"{reference}: {label}" if own else label, style))
-    search = {"color": figures.GREY, "marker": "P", "markerfacecolor": "white"}
+    search = {"color": figures.GREY, "marker": "p", "markerfacecolor": "white"}
     wanted.append((reference, "search", "evaluate_ttc", f"{reference}: test-time search", search))
     for variant, model, stage, label, style in wanted:
         found = []

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from ups.parameters.files import BASE, read_yaml
+from ups.parameters.flat import flatten
 from ups.report.elements import Html, absent, items, paragraph, section, table, tag
 from ups.report.material import Material
 from ups.report.runs import Run, hypothesis
@@ -41,7 +43,11 @@ def _changes(run: Run) -> Html:
     """List the values that the variant sets."""
     if not run.changes:
         return Html("")
-    listed = [f"{key} = {_value(value)}" for key, value in run.changes.items()]
+    ran = flatten(read_yaml(run.folder / BASE))
+    listed = []
+    for key, value in run.changes.items():
+        cut = key in ran and ran[key] != value
+        listed.append(f"{key} = {_value(value)}" + (f", cut to {_value(ran[key])} by the preset" if cut else ""))
     more = [f"and {len(listed) - _MOST_CHANGES} more"] if len(listed) > _MOST_CHANGES else []
     return items([*(tag("code", entry) for entry in listed[:_MOST_CHANGES]), *more])
 

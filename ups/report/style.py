@@ -4,7 +4,7 @@ STYLE = """
 :root{--ink:#1c1c1c;--quiet:#5b5b5b;--line:#cfcfcf;--soft:#f4f4f2}
 *{box-sizing:border-box}
 html{-webkit-text-size-adjust:100%}
-body{margin:0 auto;max-width:1120px;padding:0 20px 60px;background:#fff;color:var(--ink);
+body{margin:0 auto;max-width:1280px;padding:0 20px 60px;background:#fff;color:var(--ink);
  font:16px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"Noto Sans",sans-serif}
 h1{font-size:1.6rem;line-height:1.2;margin:28px 0 4px;overflow-wrap:anywhere}
 h2{font-size:1.25rem;margin:44px 0 8px;padding-top:10px;border-top:2px solid var(--ink)}
