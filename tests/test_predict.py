@@ -195,6 +195,9 @@ def test_the_command(project, tmp_path):
     assert printed == pytest.approx({name: metrics[name]["nrmse"]["mean"] for name in PROTOCOLS}, rel=1e-5)
     marked = [line.split()[1] for line in result.stdout.splitlines() if line.endswith("<- the written forecast")]
     assert marked == ["rollout_ic"]
+    machine = json.loads(ups(tmp_path, *arguments, "--json", OMP_NUM_THREADS="1").stdout)
+    assert (machine["path"], machine["trajectories"], machine["protocol"]) == ("out.h5", 5, "rollout_ic")
+    assert machine["scores"]["pdebench"]["mean"] == pytest.approx(printed["pdebench"], rel=1e-5)
     failed = ups(tmp_path, *arguments[:-1], str(ROOT / "tests"), OMP_NUM_THREADS="1")
     assert failed.returncode == 1
     assert failed.stderr.startswith("ups: ")

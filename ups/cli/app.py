@@ -1,5 +1,6 @@
 """The commands of `ups`. Each imports what it needs when it is called, so that asking for help costs nothing."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -94,6 +95,7 @@ def publish(
 @app.command()
 def results(
     write_readme: Annotated[bool, typer.Option("--write-readme", help="Write the table into README.md.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the metrics of both evaluations as JSON.")] = False,
 ) -> None:
     """Print the results table of the pipeline that was last run."""
     from ups.cli import readme
@@ -101,6 +103,9 @@ def results(
     from ups.evaluation.table import read_results, results_table
 
     evaluate, search = read_results(Path("artifacts"))
+    if as_json:
+        print(json.dumps({"evaluate": evaluate, "evaluate_ttc": search}, indent=2))
+        return
     tables = [results_table(evaluate, search), *regime_tables(evaluate)]
     print("\n\n".join(table.text() for table in tables))
     if write_readme:

@@ -28,23 +28,34 @@ _PICTURED = 3  # trajectories
 def list_files(
     folder: Annotated[Path, typer.Option(help="Where downloaded files are looked for.")] = FOLDER,
     size: Annotated[bool, typer.Option("--size", help="Show the bytes that files take on this disk.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
     """List the files that `fetch` can download and which of them are here."""
+    import json
+    from dataclasses import asdict
+
     from ups.data.catalogue import CATALOGUE
 
-    taken = 0
+    def on_disk(path: Path) -> int:
+        return path.stat().st_size if path.exists() else 0
+
+    listed = []
     for file in CATALOGUE.values():
-        here = folder / file.name
-        part = folder / f"{file.name}.part"
-        found = next((path for path in (here, part) if path.exists()), None)
-        state = "" if found is None else ("here" if found == here else "part of it here")
-        bytes_here = 0 if found is None else found.stat().st_size
-        taken += bytes_here
+        whole, part = (on_disk(folder / name) for name in (file.name, f"{file.name}.part"))
+        listed.append(
+            {**asdict(file), "bytes_on_disk": whole or part, "state": "here" if whole else "part" if part else ""}
+        )
+    if as_json:
+        print(json.dumps(listed, indent=2))
+        return
+    for file, entry in zip(CATALOGUE.values(), listed, strict=True):
+        state = {"part": "part of it here"}.get(str(entry["state"]), entry["state"])
         columns = [f"{file.name:<36}", f"{file.equation:<10}", f"{file.payload_bytes / 1e9:5.2f} GB"]
         if size:
-            columns.append(f"{bytes_here / 1e9:8.3f} GB on disk")
-        typer.echo("  ".join([*columns, state]).rstrip())
+            columns.append(f"{entry['bytes_on_disk'] / 1e9:8.3f} GB on disk")
+        typer.echo("  ".join([*columns, str(state)]).rstrip())
     if size:
+        taken = sum(entry["bytes_on_disk"] for entry in listed)
         typer.echo(f"{taken / 1e9:.3f} GB of published files in {folder}/")
 
 

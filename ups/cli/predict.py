@@ -6,6 +6,7 @@ ups predict artifacts/simulate/data.h5 -o forecast.h5 --samples 0:128    # the t
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -38,6 +39,7 @@ def predict(
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     scores: Annotated[bool, typer.Option(help="Compare with the truth in the file.")] = True,
     extrapolate: Annotated[bool, typer.Option("--extrapolate", help="Also outside of the training range.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
     """Forecast every trajectory of a data file; where the file holds the truth, print the error."""
     from typing import cast
@@ -58,7 +60,11 @@ def predict(
         mode=cast(Mode, mode),
         scores=scores,
     )
-    _print(predict_file(ups.load(model, device=device, extrapolate=extrapolate), source, output, request))
+    made = predict_file(ups.load(model, device=device, extrapolate=extrapolate), source, output, request)
+    if as_json:
+        print(json.dumps(made.as_json(), indent=2, allow_nan=False))
+    else:
+        _print(made)
 
 
 def _print(made: Prediction) -> None:

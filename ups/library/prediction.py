@@ -6,7 +6,7 @@ Shapes: N trajectories, T frames, K given frames, C field channels, X grid point
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -82,6 +82,11 @@ class Prediction:
     scores: Mapping[Protocol, Estimate]
     diverged: int
     protocol: Protocol | None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the same for programs; coefficients that differ by trajectory as lists."""
+        plain = {name: np.asarray(value).tolist() for name, value in self.coefficients.items()}
+        return {**asdict(self), "path": str(self.path), "strides": list(self.strides), "coefficients": plain}
 
 
 def predict(emulator: Emulator, source: Path, output: Path, request: Request) -> Prediction:
