@@ -27,7 +27,7 @@ def why(step: Step, description: Mapping[str, Any], job: Job, waiting: Sequence[
         waiting: upstream stages that run too.
         history: of executions.
     """
-    earlier = history.earlier(step.stage, job.variant, job.seed) or _reproduced(step)
+    earlier = [*history.earlier(step.stage, job.variant, job.seed), *_reproduced(step)]
     if not earlier:
         return _joined(["never run here"], waiting)
     changes = min((_changes(step, before, description) for before in earlier), key=len)
