@@ -88,6 +88,7 @@ def test_the_checksum_names_the_content_and_not_the_place(original, bundle):
         (lambda b: (b / BUNDLE).write_text("[]"), "must hold an object, not list"),
         (lambda b: (b / BUNDLE).write_text(" " * 2**21), "larger than 1,048,576 bytes"),
         (lambda b: (b / BUNDLE).write_text('{"format": "ups-surrogate-1"}'), "the older format"),
+        (lambda b: (b / BUNDLE).write_text('{"format": "ups-surrogate-2"}'), "another comoving frame"),
         (lambda b: (b / BUNDLE).write_text('{"format": "ups-surrogate-9"}'), "needs a newer version"),
         (lambda b: (b / BUNDLE).write_text('{"weights": "w.bin"}'), "has format None"),
     ],

@@ -19,8 +19,9 @@ from typing import Any
 from ups.errors import ArtifactError
 
 BUNDLE = "surrogate.json"
-FORMAT = "ups-surrogate-2"
-_OLDER = ("ups-surrogate-1",)
+FORMAT = "ups-surrogate-3"
+# Why those before it are not read any more.
+_OLDER = {"ups-surrogate-1": "has no hashes", "ups-surrogate-2": "may move with another comoving frame"}
 _MOST_JSON_BYTES = 2**20
 # No dots, no slashes, no backslashes but the ones that are written here: such a name cannot leave the folder.
 _NAME = re.compile(r"[a-z][a-z_]*/[a-z][a-z_]*\.(json|safetensors)")
@@ -115,8 +116,8 @@ def read_manifest(folder: Path) -> Manifest:
     found = content.get("format")
     if found in _OLDER:
         raise ArtifactError(
-            f"{path} has the older format {found!r} without hashes; {FORMAT!r} is needed. Make it again: "
-            "`dvc repro evaluate`."
+            f"{path} has the older format {found!r}, which {_OLDER[found]}; {FORMAT!r} is needed. Make it again: "
+            "`make repro`."
         )
     if found != FORMAT:
         raise ArtifactError(
