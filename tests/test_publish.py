@@ -33,6 +33,17 @@ def client(project):
     return mlflow.MlflowClient(tracking_uri=store())
 
 
+def test_an_edited_selection_does_not_go_by_the_variants_name(project, client):
+    selection.use(selection.Selection("light-diffusion"))
+    BASE.write_text(BASE.read_text().replace("hidden: 96", "hidden: 48", 1))
+    assert list(selection.edits()) == ["train_operator.model.hidden"]
+    execute.reproduce()
+    run = client.get_run(publish.publish().run_id)
+    assert run.info.run_name == "light-diffusion-edited-seed42"
+    assert run.data.tags["variant"] == "light-diffusion-edited"
+    assert run.data.params["varies.train_operator.model.hidden"] == "48"
+
+
 def test_everything_is_in_the_run(project, client):
     selection.use(selection.Selection("light-diffusion", seed=3))
     execute.reproduce()

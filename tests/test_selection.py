@@ -1,6 +1,7 @@
 """`ups params use` writes what DVC reads, keeps the comments, and never loses an edit."""
 
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -75,8 +76,29 @@ def test_edits_after_a_selection_are_not_lost():
 def test_a_lost_original_is_explained():
     selection.use(Selection("light-diffusion"))
     ORIGINAL.unlink()
-    with pytest.raises(ParameterError, match=r"git checkout params/base\.yaml"):
+    with pytest.raises(ParameterError, match=r"neither in .*base\.yaml nor in a commit"):
         selection.use(Selection("golden"))
+
+
+def test_a_clone_of_a_committed_selection_finds_the_original_in_git(tmp_path, monkeypatch):
+    def git(*arguments: str) -> None:
+        identity = ("-c", "user.name=a", "-c", "user.email=a@b")
+        subprocess.run(["git", *identity, *arguments], check=True, capture_output=True)
+
+    original = BASE.read_text()
+    (tmp_path / ".gitignore").write_text(".ups/\nclone/\n")
+    git("init")
+    for chosen in (None, Selection("golden", preset="tiny"), Selection("light-diffusion")):
+        if chosen:
+            selection.use(chosen)
+        git("add", "-A")
+        git("commit", "-m", "x")
+    git("clone", ".", "clone")
+    monkeypatch.chdir(tmp_path / "clone")
+    assert selection.current() == Selection("light-diffusion")
+    assert selection.original_text() == original
+    assert selection.restore()
+    assert BASE.read_text() == original
 
 
 def test_a_bad_selection_changes_nothing():

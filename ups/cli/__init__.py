@@ -6,8 +6,17 @@ import sys
 
 def main() -> None:
     """Run the command line: exit code 0, 1 with one paragraph on stderr, or 2 for a command that does not exist."""
-    from ups.cli.app import app
     from ups.errors import UpsError
+
+    try:
+        from ups.cli.app import app
+    except ModuleNotFoundError as missing:
+        print(
+            f"ups: the command line needs {missing.name}, which the library alone does not bring. Install the pipeline "
+            "(`make repro` in a clone does), or use the library: `import ups`.",
+            file=sys.stderr,
+        )
+        sys.exit(1)
 
     try:
         try:

@@ -119,7 +119,10 @@ def check(
         for preset in overlay.names("presets"):
             Selection(name, preset=preset).resolve()
     chosen = selection.current()
+    edits = selection.edits()
     print(f"In use: {chosen.arguments() if chosen else 'params/base.yaml as it stands'}. All parameters are valid.")
+    for key, (before, after) in edits.items():
+        print(f"edited since: {key}: {_shown(before)} -> {_shown(after)}")
     if wanted:
         print(f"Valid with every preset: {', '.join(wanted)}.")
 

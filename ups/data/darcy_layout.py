@@ -109,8 +109,8 @@ class DarcySource(FileSource):
                 sample, _, channel, row, column = (int(i) for i in np.argwhere(wrong)[0])
                 raise DataError(
                     f"{self.path} holds {self.channels[channel]} = {block[sample, 0, channel, row, column]} in sample "
-                    f"{begin + sample} at ({row}, {column}). Leave the sample out by `data.splits`, or make the file "
-                    "again."
+                    f"{begin + sample} at ({row}, {column}). Leave the sample out by "
+                    "`data.splits` (or --samples), or make the file again."
                 )
             yield block
 

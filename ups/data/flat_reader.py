@@ -113,7 +113,7 @@ class FlatSource(FileSource):
         raise DataError(
             f"{self.path} holds {block[sample, frame, point]} in sample {first + sample}, frame "
             f"{frame * self.time_stride}, point {point * self.space_stride} (counted from 0). Leave the sample out by "
-            "`data.splits`, or make the file again."
+            "`data.splits` (or --samples), or make the file again."
         )
 
 

@@ -82,7 +82,7 @@ class GroupedSource(FileSource):
             where = tuple(int(i) for i in np.argwhere(~finite)[0])
             raise DataError(
                 f"{self.path} holds {block[where]} in sample {number}, frame {where[0] * self.time_stride} (counted "
-                "from 0). Leave the sample out by `data.splits`, or make the file again."
+                "from 0). Leave the sample out by `data.splits` (or --samples), or make the file again."
             )
         return np.ascontiguousarray(np.moveaxis(block, -1, 1))
 

@@ -61,7 +61,7 @@ class Progress:
         return due
 
     def _text(self) -> str:
-        seconds = f"{time.monotonic() - self.started:.0f} s"
+        seconds = f"after {time.monotonic() - self.started:.0f} s"
         if self.unit == "B":
             of = f" of {self.total / 1e6:,.1f}" if self.total else ""
             return f"{self.done / 1e6:,.1f}{of} MB, {seconds}"

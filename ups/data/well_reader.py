@@ -116,7 +116,7 @@ class WellSource(FileSource):
             sample, frame, channel = (int(i) for i in np.argwhere(~finite)[0][:3])
             raise DataError(
                 f"{self.path} holds NaN or Inf in {self.channels[channel]}, sample {first + sample}, frame "
-                f"{frame * self.time_stride} (counted from 0). Leave the sample out by `data.splits`."
+                f"{frame * self.time_stride} (counted from 0). Leave the sample out by `data.splits` (or --samples)."
             )
 
 

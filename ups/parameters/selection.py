@@ -11,6 +11,7 @@ import io
 import os
 import re
 import shlex
+import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +60,12 @@ def current() -> Selection | None:
         preset=options.get("--preset", DEFAULT_PRESET),
         seed=int(options["--seed"]) if "--seed" in options else None,
     )
+
+
+def edits() -> dict[str, tuple[Any, Any]]:
+    """Return what was changed by hand in `params/base.yaml` since the selection it holds: key -> (selected, now)."""
+    selection = current()
+    return {} if selection is None else differences(selection.resolve(), complete(read_yaml(BASE)))
 
 
 def original_base() -> dict[str, Any]:
@@ -127,9 +134,9 @@ def _refuse_to_lose_edits() -> None:
     selection = current()
     if selection is None:
         return
-    edits = differences(selection.resolve(), complete(read_yaml(BASE)))
-    if edits:
-        listed = ", ".join(f"{key}: {before!r} -> {after!r}" for key, (before, after) in edits.items())
+    changed = edits()
+    if changed:
+        listed = ", ".join(f"{key}: {before!r} -> {after!r}" for key, (before, after) in changed.items())
         raise ParameterError(
             f"{BASE} holds the selection '{selection.arguments()}' and was changed since, here or in the files under "
             f"{BASE.parent} ({listed}). Going on would lose that: put it into a variant or into {ORIGINAL}, or drop it "
@@ -141,11 +148,26 @@ def _original_path() -> Path:
     if current() is None:
         return BASE
     if not ORIGINAL.exists():
-        raise ParameterError(
-            f"{BASE} holds a selection made by `ups params use`, but the original it was made from, {ORIGINAL}, is "
-            f"gone. Get it back from git: `git checkout {BASE}`."
-        )
+        committed = _committed()
+        if committed is None:
+            raise ParameterError(
+                f"{BASE} holds a selection made by `ups params use`, but the original it was made from is neither in "
+                f"{ORIGINAL} nor in a commit. Write the parameters you want into {BASE} and remove its first line."
+            )
+        ORIGINAL.parent.mkdir(exist_ok=True)
+        _write(ORIGINAL, committed)
     return ORIGINAL
+
+
+def _committed() -> str | None:
+    """Return the latest `params/base.yaml` in git that is no selection; a clone of a committed one has no other."""
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
+        return done.stdout if done.returncode == 0 else ""
+
+    texts = (git("show", f"{commit}:./{BASE}") for commit in git("log", "--format=%H", "--", str(BASE)).split())
+    return next((text for text in texts if text and not _HEADER.match(text)), None)
 
 
 def _edit(text: str, changes: Mapping[str, Any]) -> str:

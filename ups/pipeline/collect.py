@@ -53,17 +53,25 @@ class Origin:
     sweep: str | None = None
 
 
+EDITED = "-edited"  # after the variant's name
+
+
 def working_tree() -> Origin:
     """Return where and what the results in the working tree are."""
     chosen = selection.current()
     variant = (chosen.variant if chosen else None) or "base"
+    changes = varied(variant)
+    edits = selection.edits()
+    if edits:  # what was changed by hand is not the variant any more
+        variant += EDITED
+        changes |= {key: after for key, (_, after) in edits.items()}
     preset = chosen.preset if chosen else "default"
     try:
         exact = snapshot.take(Path.cwd())
     except UpsError:
         exact = "unknown"  # results in a folder without git are results too; they cannot be reproduced by their id
     commit = _git("rev-parse", "HEAD")
-    return Origin(Path(), variant, preset, varied(variant), commit, exact, dirty=exact != commit)
+    return Origin(Path(), variant, preset, changes, commit, exact, dirty=exact != commit)
 
 
 def of_results(folder: Path, result: Result) -> Origin:

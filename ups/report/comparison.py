@@ -234,7 +234,10 @@ def _costs(costs: Mapping[str, Costs]) -> list[str]:
                 "–" if evaluations is None else f"{evaluations:g}",
             ]
         )
-    return table(rows)
+    return [
+        *table(rows),
+        "Seconds are wall time of each stage's one execution, with whatever else the machine had to do.",
+    ]
 
 
 def alarm_line(correlation: LossCorrelation) -> str:
