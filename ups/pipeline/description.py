@@ -32,7 +32,10 @@ def of_experiment(params: Mapping[str, Any]) -> str:
 
 
 def of_run(artifacts: Path) -> str:
-    """Return the errors of all models that were measured as a Markdown table, the best first; "" if there is none."""
+    """Return the errors of all models that were measured as a Markdown table, the best first; "" if there is none.
+
+    Below it stands which parts the assembled surrogate consists of, and why.
+    """
     rows: dict[str, dict[str, Mapping[str, Any]]] = {}
     for stage, prefix in EVALUATIONS.items():
         for model, results in _metrics(artifacts / stage / "metrics.json").items():
@@ -56,7 +59,14 @@ def of_run(artifacts: Path) -> str:
     ]
     for name in sorted(rows, key=error):
         lines.append(f"| {name} | {' | '.join(_shown(rows[name].get(column)) for column in columns)} |")
-    return "\n".join(lines)
+    reason = assembly(artifacts).get("reason")
+    return "\n".join([*lines, *(["", reason] if reason else [])])
+
+
+def assembly(artifacts: Path) -> dict[str, Any]:
+    """Return what `evaluate` decided on the parts of the assembled surrogate; {} where it did not."""
+    found = _metrics(artifacts / "evaluate" / "metrics.json").get("assembly", {})
+    return found if isinstance(found, dict) else {}
 
 
 def tables(artifacts: Path) -> dict[str, dict[str, list[Any]]]:

@@ -86,16 +86,17 @@ def _skipped(material: Material) -> list[str]:
 
 
 def _gates(material: Material) -> list[Html]:
-    """Return what each run's own checks said about its corrector, its student and its search."""
+    """Return what each run's own checks said about its corrector, its student and its search, and what they decided."""
     rows = []
     for run in material.chosen.runs:
         corrector = material.json(run, "train_diffusion") or {}
         student = material.json(run, "distill") or {}
         search = (material.json(run, "evaluate_ttc") or {}).get("verdict", {})
+        assembly = (material.json(run, "evaluate") or {}).get("assembly", {})
         if "explained_residual" not in corrector and "error_over_teacher" not in student and not search:
             continue
         pays = corrector.get("beats_zero_correction") if "explained_residual" in corrector else None
-        used = "no corrector" if pays is None else "beats it; used" if pays else "does NOT beat it; left out"
+        used = "no corrector" if pays is None else "beats it" if pays else "does NOT beat it"
         kept = "kept" if student.get("keeps_teacher_accuracy") else "LOST"
         ratio = student.get("error_over_teacher")
         advice = "recommended" if search.get("recommended") else "NOT recommended"
@@ -104,6 +105,7 @@ def _gates(material: Material) -> list[Html]:
                 run.name,
                 _signed(corrector.get("explained_residual")),
                 used,
+                [str(assembly["assembled"]), tag("div", assembly["reason"], class_="note")] if assembly else NOTHING,
                 "no student" if ratio is None else f"{ratio:.3f}, accuracy {kept}",
                 [advice, tag("div", search.get("reason"), class_="note")] if search else "no search",
             ]
@@ -113,12 +115,13 @@ def _gates(material: Material) -> list[Html]:
         return [title, absent("No run reports a gate.")]
     header = [
         "run",
-        "explained residual (validation)",
-        "corrector against zero correction",
+        "explained residual, one step on validation",
+        "corrector against zero correction, one step",
+        "assembled, by rollouts of validation",
         "student's error over its teacher's",
         "test-time search",
     ]
-    return [title, table(header, rows, frozenset({0, 2, 3, 4}), stacked=True)]
+    return [title, table(header, rows, frozenset({0, 2, 3, 4, 5}), stacked=True)]
 
 
 def _signed(value: float | None) -> str:
