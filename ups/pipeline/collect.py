@@ -244,8 +244,9 @@ def _tags(params: Mapping[str, Any], origin: Origin, records: Mapping[str, Any],
 
 def _verdicts(artifacts: Path) -> dict[str, str]:
     """Return what was decided in words: MLflow's metrics are numbers, its runs are filtered by tags."""
-    assembly = description.assembly(artifacts)
-    return {"assembled": str(assembly["assembled"])} if "assembled" in assembly else {}
+    assembly, alarms = description.assembly(artifacts), description.alarms(artifacts)
+    found = {"assembled": str(assembly["assembled"])} if "assembled" in assembly else {}
+    return found | ({"alarms": " ".join(alarms)} if alarms else {})
 
 
 def _joined(values: Iterator[Any]) -> str:

@@ -34,7 +34,7 @@ def of_experiment(params: Mapping[str, Any]) -> str:
 def of_run(artifacts: Path) -> str:
     """Return the errors of all models that were measured as a Markdown table, the best first; "" if there is none.
 
-    Below it stands which parts the assembled surrogate consists of, and why.
+    Below it stand which parts the assembled surrogate consists of, and why, and the alarms of all trainings.
     """
     rows: dict[str, dict[str, Mapping[str, Any]]] = {}
     for stage, prefix in EVALUATIONS.items():
@@ -60,7 +60,17 @@ def of_run(artifacts: Path) -> str:
     for name in sorted(rows, key=error):
         lines.append(f"| {name} | {' | '.join(_shown(rows[name].get(column)) for column in columns)} |")
     reason = assembly(artifacts).get("reason")
-    return "\n".join([*lines, *(["", reason] if reason else [])])
+    below = [*([reason] if reason else []), *alarms(artifacts)]
+    return "\n".join([*lines, *(line for said in below for line in ("", said))])
+
+
+def alarms(artifacts: Path) -> list[str]:
+    """Return the alarms of all trainings, each with its stage in front."""
+    found = []
+    for path in sorted(artifacts.glob("*/metrics.json")):
+        rung = _metrics(path).get("alarms", [])
+        found += [f"{path.parent.name}: {alarm}" for alarm in rung] if isinstance(rung, list) else []
+    return found
 
 
 def assembly(artifacts: Path) -> dict[str, Any]:
