@@ -1,6 +1,7 @@
 """A small surrogate with random weights and a small data set, as the stages leave them on disk."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -8,7 +9,7 @@ from torch import nn
 
 from ups.data.dataset import DatasetWriter
 from ups.data.fields import FieldMetadata, Grid, Normalization, TrainingRange
-from ups.inference.surrogate import load_surrogate
+from ups.inference.surrogate import Choice, load_surrogate
 from ups.models.codec import Codec
 from ups.models.corrector import ResidualCorrector
 from ups.models.flow import FlowCorrector
@@ -76,12 +77,7 @@ def write_models(folder: Path, flow: bool = False) -> dict[str, Path]:
             torch.nn.init.normal_(parameter, std=0.2)
         (folder / name).mkdir(parents=True)
         save_model(folder / name, model, arguments, "key")
-    write_gate(folder / "corrector", passed=True)
     return {name: folder / name for name in parts}
-
-
-def write_gate(corrector: Path, passed: bool) -> None:
-    (corrector / "metrics.json").write_text(json.dumps({"beats_zero_correction": passed}))
 
 
 def write_no_reward(folder: Path) -> dict[str, Path]:
@@ -93,12 +89,11 @@ def write_no_reward(folder: Path) -> dict[str, Path]:
 
 
 def write_bundle(
-    folder: Path, metadata: FieldMetadata = TRAINED, corrector_pays: bool = True, flow: bool = False
+    folder: Path, metadata: FieldMetadata = TRAINED, choice: Choice = "corrected", flow: bool = False
 ) -> Path:
-    """Write a bundle of the models above, as `evaluate` does; `folder` is new."""
+    """Write a bundle of all the models above, those that it does not use too; `folder` is new."""
     folders = write_models(folder.with_name(f"{folder.name}-models"), flow)
-    write_gate(folders["corrector"], corrector_pays)
-    load_surrogate(**folders, metadata=metadata).save(folder)
+    replace(load_surrogate(**folders, metadata=metadata), choice=choice).save(folder)
     return folder
 
 

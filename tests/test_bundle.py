@@ -68,7 +68,7 @@ def test_the_original_loads(bundle):
 
 def test_the_checksum_names_the_content_and_not_the_place(original, bundle):
     assert ups.load(original).checksum == ups.load(bundle).checksum
-    forge(bundle, corrector_pays=False)
+    forge(bundle, assembled="operator")
     assert ups.load(original).checksum != ups.load(bundle).checksum
 
 
@@ -292,9 +292,24 @@ def test_metadata_that_does_not_fit(bundle, changes, message):
     refused(bundle, message)
 
 
-def test_a_verdict_that_is_none(bundle):
-    forge(bundle, corrector_pays="yes")
-    refused(bundle, "does not say whether the corrector pays")
+@pytest.mark.parametrize("choice", ["yes", None, "assembled", ["operator"]])
+def test_a_choice_that_is_none(bundle, choice):
+    forge(bundle, assembled=choice)
+    refused(bundle, "does not say which of operator, corrected, student it uses")
+
+
+def test_a_choice_of_what_is_not_there(original, tmp_path):
+    lacking = shutil.copytree(original, tmp_path / "lacking")
+    shutil.rmtree(lacking / "student")
+    forge(lacking, assembled="student")
+    refused(lacking, r"lacks the parts \['student'\]")
+
+
+@pytest.mark.parametrize(("pays", "expected"), [(True, "corrected"), (False, "operator")])
+def test_a_bundle_from_before_the_choice_says_whether_its_corrector_pays(bundle, pays, expected):
+    content = json.loads((bundle / BUNDLE).read_text())
+    write_manifest(bundle, {"metadata": content["metadata"], "corrector_pays": pays})
+    assert ups.load(bundle).surrogate.choice == expected
 
 
 def test_a_part_of_another_surrogate_does_not_fit(bundle, tmp_path):

@@ -4,9 +4,10 @@ import pytest
 import torch
 from planted_residual import DIM, TOKENS, fit, operator, planted, settings
 
+from ups.data.latents import Latents
 from ups.models.corrector import ResidualCorrector
 from ups.models.teacher import Teacher
-from ups.training.corrector import ResidualObjective
+from ups.training.corrector import CorrectorObjective, DecodedRollouts, ResidualObjective
 from ups.training.residuals import Residuals
 from ups.training.student import StudentObjective, num_taus
 
@@ -84,3 +85,31 @@ def test_the_mean_of_many_taus_is_the_mean_of_the_single_steps(trained):
     z_hat = teacher.operator(z, c)
     single = [z_hat + teacher.correct(z_hat, tau.expand(5)) for tau in taus]
     torch.testing.assert_close(teacher.mean_step(z, c, taus), torch.stack(single).mean(0))
+
+
+class Doubling(torch.nn.Module):
+    """A codec whose fields are twice the tokens."""
+
+    def encode(self, u):
+        return u.transpose(1, 2) / 2
+
+    def decode(self, z):
+        return 2 * z.transpose(1, 2)
+
+
+def test_rollouts_are_free_running_decoded_and_measured_against_the_decoded_truth(trained):
+    result, _, _, validation = trained
+    rollouts = DecodedRollouts(operator(), Doubling(), validation)
+    truth = validation.tokens[:16, 1:].flatten(2)
+    frozen = validation.tokens[:16, :1].flatten(2)  # the untrained operator predicts that nothing changes
+    expected = ((frozen - truth).square().mean(2) / truth.square().mean(2)).sqrt().mean()
+    assert rollouts.error(None) == pytest.approx(float(expected), rel=1e-4)
+    assert rollouts.error(result.model) < 0.3 * rollouts.error(None)
+    # In single steps from true frames the error would be that of the first frame; here it adds up.
+    one = Latents(validation.tokens[:, :2], validation.coefficients, None, "")
+    assert rollouts.error(None) > 2 * DecodedRollouts(operator(), Doubling(), one).error(None)
+
+
+def test_an_objective_has_to_say_how_it_corrects():
+    with pytest.raises(TypeError, match="abstract"):
+        CorrectorObjective(None, None, settings(), None)

@@ -52,6 +52,16 @@ def test_tables_hold_the_errors_of_every_trajectory(artifacts):
     json.dumps(tables, allow_nan=False)
 
 
+def test_what_the_assembled_surrogate_is_stands_in_the_description_and_in_a_tag(artifacts):
+    folder, _ = artifacts
+    assert collect._verdicts(folder) == {}
+    path = folder / "evaluate" / "metrics.json"
+    decided = {"assembled": "operator", "reason": "The corrector does not pay."}
+    path.write_text(json.dumps({**json.loads(path.read_text()), "assembly": decided}))
+    assert collect._verdicts(folder) == {"assembled": "operator"}
+    assert description.of_run(folder).endswith("|\n\nThe corrector does not pay.")
+
+
 def test_a_diverged_forecast_is_an_empty_cell(artifacts):
     folder, scores = artifacts
     scores["operator"]["pdebench"].horizons["nrmse"]["full"][2] = torch.nan

@@ -115,7 +115,7 @@ def test_a_forecast_keeps_the_mean_of_its_start_exactly():
 def test_every_way_to_forecast_is_the_same_forecast(tmp_path):
     folders = write_models(tmp_path)
     loaded = load_surrogate(**folders, metadata=METADATA)
-    model = replace(surrogate(), corrector=loaded.corrector, corrector_pays=True)
+    model = replace(surrogate(), corrector=loaded.corrector, choice="corrected")
     frames = model.forecaster()(smooth(), 3, C)
     rolled = torch.stack(list(model.rollout(smooth()[:, 0], C, 3)), dim=1)
     torch.testing.assert_close(rolled, frames, atol=1e-6, rtol=0)

@@ -182,7 +182,7 @@ def test_a_diverged_forecast_is_passed_on_and_is_no_start(surrogate, state):
         def advance(self, z, coefficients):
             return torch.cat([z[:1] * torch.inf, z[1:]])[:, None]
 
-    broken = replace(surrogate, surrogate=replace(surrogate.surrogate, operator=Explosion(), corrector=None))
+    broken = replace(surrogate, surrogate=replace(surrogate.surrogate, operator=Explosion(), choice="operator"))
     (made,) = broken.rollout(state, 1)
     assert made.finite.tolist() == [[False, True, True], [True, True, True]]
     with pytest.raises(InputError, match="that forecast diverged"):

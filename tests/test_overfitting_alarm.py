@@ -1,10 +1,16 @@
-"""The alarm on training loss against forecast error across runs."""
+"""The alarms on overfitting: training loss against forecast error across runs and epochs, the gap over epochs."""
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from ups.evaluation.overfitting_alarm import loss_correlation
+from ups.evaluation.overfitting_alarm import (
+    correlation_in_words,
+    epoch_correlation,
+    gap_in_words,
+    loss_correlation,
+    overfitting,
+)
 
 
 def correlated(runs, r, generator):
@@ -68,3 +74,52 @@ def test_unrelated_runs_seldom_ring():
 def test_unpaired_numbers_are_refused():
     with pytest.raises(ValueError, match="do not pair"):
         loss_correlation([1.0], [1.0, 2.0])
+
+
+def test_the_gap_rings_where_it_is_large_and_surely_rises():
+    level = overfitting([1.0] * 8, [1.5] * 8)
+    assert level["gap"] == 1.5
+    assert not level["overfits"]
+    rising = overfitting([1.0, 0.9, 0.8, 0.7, 0.6, 0.5], [1.0] * 6)
+    assert rising["overfits"]
+    assert 0 < rising["gap_slope_low"] < rising["gap_slope"] < rising["gap_slope_high"]
+    assert "validation loss 2.00 times the training loss and rising by" in gap_in_words(rising)
+    assert not overfitting([1.0] * 6, [1.0, 1.02, 1.04, 1.06, 1.08, 1.1])["overfits"]  # rises, and is small
+    assert gap_in_words(level) is None
+
+
+def test_a_gap_that_only_happens_to_rise_is_silent():
+    """Planted: a slope above zero among scatter, and a slope of two epochs."""
+    scattered = overfitting([1.0] * 12, [1.5, 1.5, 1.5, 1.5, 1.5, 1.5, 1.6, 1.3, 1.7, 1.4, 1.6, 1.7])
+    assert scattered["gap_slope"] > 0
+    assert scattered["gap_slope_low"] < 0
+    assert not scattered["overfits"]
+    short = overfitting([1.0, 0.5], [1.5, 1.5])
+    assert (short["gap_slope"], short["gap_slope_low"], short["overfits"]) == (1.5, None, False)
+    assert overfitting([], []) == {
+        "gap": 1.0,
+        "gap_slope": 0.0,
+        "gap_slope_low": None,
+        "gap_slope_high": None,
+        "overfits": False,
+    }
+
+
+def test_rollouts_that_become_worse_as_the_training_loss_falls_ring():
+    generator = np.random.default_rng(5)
+    losses = 1.0 / np.arange(1, 26) + 0.01 * generator.standard_normal(25)
+    errors = 0.1 + 0.05 * (1 - losses) + 0.001 * generator.standard_normal(25)
+    worse = epoch_correlation(losses, errors)
+    assert worse["alarm"]
+    assert worse["high"] < 0
+    assert "across 25 epochs rollouts become worse as the training loss falls" in correlation_in_words(worse)
+    better = epoch_correlation(losses, 1 - errors)
+    assert better["low"] > 0
+    assert not better["alarm"]
+    assert correlation_in_words(better) is None
+
+
+def test_few_epochs_of_a_corrector_do_not_ring():
+    found = epoch_correlation([0.9, 0.8, 0.7], [0.1, 0.12, 0.11])
+    assert found["r"] < 0
+    assert not found["alarm"]

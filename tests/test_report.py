@@ -103,7 +103,7 @@ def test_the_page_of_a_sweep(project):
     assert result.stdout.startswith("out/page.html: 5 runs of golden, light-diffusion")
     html = (project / "out" / "page.html").read_text()
     elements, said = Elements(html), words(html)
-    assert [name for name in elements.tags if name == "h2"] == ["h2"] * 11
+    assert [name for name in elements.tags if name == "h2"] == ["h2"] * 12
     assert "Is light better? Or not?" in said
     assert "The reference recipe as it stands" in said
     assert "OVERFITS: validation loss 1.70 times" in said

@@ -35,6 +35,9 @@ def test_the_rows_hold_what_the_runs_hold(here):
     for variant in ("golden", "light-diffusion"):
         found = rows[variant, "assembled"].errors["pdebench"]
         assert found == {str(seed): _error(here, variant, seed, "assembled") for seed in range(6)}
+        # The operator alone was chosen: the corrector's training is not part of what the assembled surrogate needs.
+        seconds = {model: rows[variant, model].training_seconds for model in ("assembled", "operator", "corrected")}
+        assert seconds["assembled"] == seconds["operator"] != seconds["corrected"]
     assert rows["", "fno"].errors["pdebench"]["3"] == _error(here, "golden", 3, "fno")
     assert [each["verdict"] for each in table.verdicts["pdebench"]] == ["better"]
     assert table.seeds == (0, 1, 2, 3, 4, 5)

@@ -1,15 +1,17 @@
 """The stage on a small folder, with a surrogate whose error is known."""
 
 import json
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from example_fields import advected_sines, drift
+from example_fields import advected_sines
 
 from ups.data.dataset import DatasetWriter
+from ups.evaluation.baselines import exact_forecasters
 from ups.evaluation.table import results_table
 from ups.models.fno import fno_of_size
 from ups.models.weights import save_model, save_skipped
@@ -25,28 +27,58 @@ EVALUATE = {
     "ensemble": {"members": 3, "seed": 0},
     "panel_trajectories": 1,
 }
+TEST_MEAN = 0.3
 COMPUTE = {"device": "cpu", "precision": "fp32", "num_threads": None, "compile": False, "deterministic": True}
 
 
+@dataclass(frozen=True)
 class KnownSurrogate:
-    """Its operator adds a constant per step, its assembled form half of that."""
+    """Its operator adds .1 per step to an exact forecast, in single steps as in rollouts; its corrector and student
+    nothing in a single step, and from then on `corrected` and `student` per step.
+    """
 
-    modes = ("operator", "assembled")
+    corrected: float | None = None
+    student: float | None = None
+    choice: str = "operator"
+    made: list[str] = field(default_factory=list)  # what was forecast on the test split
+
+    @property
+    def corrector(self):
+        return self.corrected
+
+    @property
+    def modes(self):
+        has_corrector = ("zero_correction", "corrected") if self.corrected is not None else ()
+        return ("operator", *has_corrector, *(("student",) if self.student is not None else ()), "assembled")
 
     def to(self, device):
         return self
 
     def forecaster(self, mode):
-        forecaster = drift(0.1 if mode == "operator" else 0.05)
-        forecaster.evaluations_per_step = 1
+        exact = exact_forecasters(advected_sines().metadata)["exact_shift"]
+        error = {"operator": 0.1, "corrected": self.corrected, "student": self.student}[mode]
+
+        def forecaster(given, num_steps, coefficients):
+            if abs(float(given[:, -1].mean()) - TEST_MEAN) < 0.1:
+                self.made.append(mode)
+            growth = error * torch.arange(1, num_steps + 1)
+            if mode != "operator":
+                growth[0] = 0.0
+            scatter = torch.linspace(0.9, 1.1, len(given))[:, None]
+            return exact(given, num_steps, coefficients) + (scatter * growth)[:, :, None, None]
+
+        forecaster.evaluations_per_step = 2 if mode == "corrected" else 1
         return forecaster
 
     def reconstruct(self, fields):
         return fields + 0.01
 
+    def reduced(self):
+        return self
+
     def save(self, folder: Path) -> None:
         folder.mkdir()
-        (folder / "surrogate.json").write_text("{}")
+        (folder / "surrogate.json").write_text(json.dumps({"assembled": self.choice}))
 
 
 @pytest.fixture
@@ -58,7 +90,7 @@ def inputs(tmp_path, monkeypatch):
     path = folders["prepare_data"] / "dataset.h5"
     test = advected_sines(trajectories=3, frames=9, first_index=0)
     with DatasetWriter(path) as writer:
-        for split, mean, first in (("train", 0.0, 20), ("validation", 5.0, 10), ("test", 0.3, 0)):
+        for split, mean, first in (("train", 0.0, 20), ("validation", 5.0, 10), ("test", TEST_MEAN, 0)):
             data = advected_sines(trajectories=3, frames=9, mean=mean, first_index=first)
             writer.begin_split(split, data.index.tolist(), 9, 1, [32])
             writer.append(data.fields.numpy(), data.coefficients.numpy())
@@ -109,6 +141,35 @@ def test_evaluates_the_test_split_and_writes_everything(inputs, tmp_path, capsys
     rows = [row[0] for row in results_table(metrics).rows]
     assert {"FNO", "operator", "assembled surrogate", "exact shift"} <= set(rows)
     assert "operator" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("corrected", "student", "expected"),
+    [(0.05, None, "corrected"), (0.2, 0.2, "operator"), (0.1 * 8 / 7, None, "operator"), (0.05, 0.0502, "student")],
+)
+def test_rollouts_of_validation_decide_and_what_is_the_same_model_is_forecast_once(
+    inputs, tmp_path, monkeypatch, capsys, corrected, student, expected
+):
+    """Every corrector here is perfect one step ahead. What it does in rollouts decides."""
+    surrogate = KnownSurrogate(corrected, student)
+    monkeypatch.setattr(evaluate, "load_surrogate", lambda **_: surrogate)
+    monkeypatch.setattr(evaluate, "draw_figures", lambda *_: None)  # seconds, and they decide nothing
+    one_step = {"status": "trained", "explained_residual": 1.0, "beats_zero_correction": True}
+    inputs["corrector_metrics"].write_text(json.dumps(one_step))
+    outputs = tmp_path / "evaluate"
+    outputs.mkdir()
+    short = {**EVALUATE, "protocols": ["rollout_ic"], "batch_size": 3}
+    metrics = evaluate.run(evaluate.Params(evaluate=short), inputs, outputs)
+    assert metrics["assembly"]["assembled"] == expected
+    assert metrics["assembly"]["trajectories"] == 3
+    assert metrics["corrector"] == one_step
+    assert metrics["assembled"] == metrics[expected]
+    assert metrics["zero_correction"] == metrics["operator"]
+    assert json.loads((outputs / "surrogate" / "surrogate.json").read_text()) == {"assembled": expected}
+    assert metrics["assembly"]["reason"] in capsys.readouterr().out
+    # Once without the clock and once with it, each.
+    present = ["operator", "corrected", *(["student"] if student else [])]
+    assert sorted(surrogate.made) == sorted(2 * present)
 
 
 def test_skipped_baseline_has_no_row(inputs, tmp_path):

@@ -1,8 +1,10 @@
-"""The assembled surrogate: its step maps, its gate, and its bundle."""
+"""The assembled surrogate: its step maps, what it uses, and its bundle."""
+
+from dataclasses import replace
 
 import pytest
 import torch
-from small_surrogate import METADATA, write_gate, write_models
+from small_surrogate import METADATA, write_models
 
 import ups
 from ups.errors import ArtifactError
@@ -23,14 +25,22 @@ def forecasts(surrogate):
     return {mode: surrogate.forecaster(mode)(U, 3, C) for mode in surrogate.modes}
 
 
-def test_the_assembled_surrogate_uses_the_corrector_only_if_it_passed_its_gate(folders):
-    passed = forecasts(load_surrogate(**folders, metadata=METADATA))
-    assert torch.equal(passed["assembled"], passed["corrected"])
-    write_gate(folders["corrector"], passed=False)
-    failed = forecasts(load_surrogate(**folders, metadata=METADATA))
-    assert torch.equal(failed["assembled"], failed["operator"])
-    assert torch.equal(failed["corrected"], passed["corrected"])
-    assert not torch.equal(failed["assembled"], failed["corrected"])
+@pytest.mark.parametrize("choice", ["operator", "corrected", "student"])
+def test_the_assembled_surrogate_is_what_was_chosen_and_its_bundle_holds_nothing_else(folders, tmp_path, choice):
+    undecided = load_surrogate(**folders, metadata=METADATA)
+    made = forecasts(replace(undecided, choice=choice))
+    same = {mode for mode, frames in made.items() if torch.equal(frames, made["assembled"])}
+    assert same - {"assembled", "zero_correction"} == {choice}
+    assert undecided.choice == "operator"  # a corrector that nobody has tried is not used
+    replace(undecided, choice=choice).reduced().save(tmp_path / "bundle")
+    loaded = ups.load(tmp_path / "bundle").surrogate
+    parts = {path.name for path in (tmp_path / "bundle").iterdir() if path.is_dir()}
+    assert parts == {"codec", "operator"} | {"corrected": {"corrector"}, "student": {"student"}}.get(choice, set())
+    assert torch.equal(loaded.forecaster()(U, 3, C), made["assembled"])
+    for mode, part in (("corrected", "corrector"), ("student", "student")):
+        if part not in parts:
+            with pytest.raises(ArtifactError, match=f"no {part}.*does not pay"):
+                loaded.forecaster(mode)
 
 
 def test_the_zero_correction_is_the_operator_and_the_student_is_not(folders):

@@ -59,11 +59,16 @@ def test_rows_columns_and_numbers():
     assert any("equal error" in note and "no candidate" in note for note in table.notes)
 
 
-@pytest.mark.parametrize(("pays", "words"), [(True, "beats"), (False, "does not beat")])
-def test_gate_is_reported(pays, words):
-    gate = {"status": "trained", "explained_residual": 0.25 if pays else -0.5, "beats_zero_correction": pays}
-    notes = results_table({**EVALUATE, "corrector": gate}).notes
-    assert any(f"the corrector {words} the zero correction" in note for note in notes)
+@pytest.mark.parametrize(("beats", "words"), [(True, "beats"), (False, "does not beat")])
+def test_single_steps_and_what_rollouts_decided_are_reported(beats, words):
+    one_step = {"status": "trained", "explained_residual": 0.25 if beats else -0.5, "beats_zero_correction": beats}
+    decided = {"reason": "Rollouts are worse with it. The assembled surrogate is the operator alone."}
+    notes = results_table({**EVALUATE, "corrector": one_step, "assembly": decided}).notes
+    said = next(note for note in notes if f"the corrector {words} the zero correction" in note)
+    assert ("0.250" if beats else "-0.500") in said
+    assert decided["reason"] in notes
+    older = results_table({**EVALUATE, "corrector": one_step}).notes
+    assert any("older than the decision" in note for note in older)
 
 
 def test_text_is_aligned_and_markdown_is_a_table():

@@ -70,7 +70,7 @@ class Offset(nn.Module):
 
 
 def surrogate() -> Surrogate:
-    return Surrogate(metadata(), Identity(), Decay(0.9), Offset(), None, True)
+    return Surrogate(metadata(), Identity(), Decay(0.9), Offset(), None, "corrected")
 
 
 def near(target: float) -> rewards.Reward:

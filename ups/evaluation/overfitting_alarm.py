@@ -1,19 +1,25 @@
-"""Does a lower training loss of the corrector go with a worse forecast? A correlation across runs, and an alarm.
+"""Overfitting: the gap between train and validation, and a training loss that falls while forecasts become worse.
 
-The alarm is for overfitting that the validation loss of one run does not show. It rings only where the interval of the
-correlation leaves out zero, so that a handful of runs cannot ring it by chance.
+The gap is watched across the epochs of one training, the correlation of the corrector's training loss with the error of
+rollouts across its epochs and across runs. An alarm rings only where the interval of what it is about leaves out zero,
+so that a handful of epochs or runs cannot ring it by chance.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import stats
 
+from ups.evaluation.trend import fit
+
 ALARM_BELOW = -0.2
+MAX_GAP = 1.2
+_FEWEST_EPOCHS = 6  # that a trend is looked for in, if there are as many
 LEVEL = 0.05
 
 
@@ -74,3 +80,61 @@ def loss_correlation(
     half = float(stats.norm.ppf(1 - LEVEL / 2)) / math.sqrt(freedom)
     low, high = math.tanh(math.atanh(r) - half), math.tanh(math.atanh(r) + half)
     return LossCorrelation(len(losses), len(names), r, low, high, alarm=r < ALARM_BELOW and high < 0.0)
+
+
+def epoch_correlation(losses: Sequence[float], errors: Sequence[float]) -> dict[str, Any]:
+    """Correlate the training loss of a corrector with the error of rollouts across the epochs of one training.
+
+    Args:
+        losses, errors: after each epoch.
+
+    Returns:
+        `epochs`, `r` with its interval `low` and `high` (None where too few epochs count, see `ups.evaluation.trend`),
+        and `alarm`: r < -.2 and both the interval of r and that of the slope lie below zero.
+    """
+    line = fit(losses, errors)
+    below = line.r_high is not None and line.r_high < 0.0 and line.high is not None and line.high < 0.0
+    alarm = below and line.r is not None and line.r < ALARM_BELOW
+    return {"epochs": len(losses), "r": line.r, "low": line.r_low, "high": line.r_high, "alarm": alarm}
+
+
+def overfitting(train: Sequence[float], validation: Sequence[float]) -> dict[str, Any]:
+    """Return the gap between validation and training loss, its trend, and whether that is an alarm.
+
+    Args:
+        train, validation: the same loss on either split after each epoch, measured with the same weights.
+
+    Returns:
+        `gap` = last validation / last train; `gap_slope` = its least-squares slope per epoch over the last half of
+        training, or its last six epochs if that is more; `gap_slope_low`, `gap_slope_high` its 95 % interval, None
+        where too few epochs count; `overfits` = gap above 1.2 and rising, with an interval above zero.
+    """
+    gaps = [v / max(t, 1e-30) for t, v in zip(train, validation, strict=True)]
+    if not gaps:
+        return {"gap": 1.0, "gap_slope": 0.0, "gap_slope_low": None, "gap_slope_high": None, "overfits": False}
+    tail = gaps[min(len(gaps) // 2, max(len(gaps) - _FEWEST_EPOCHS, 0)) :]
+    line = fit(range(len(tail)), tail)
+    rises = line.low is not None and line.low > 0.0
+    slope = {"gap_slope": line.slope or 0.0, "gap_slope_low": line.low, "gap_slope_high": line.high}
+    return {"gap": gaps[-1], **slope, "overfits": gaps[-1] > MAX_GAP and rises}
+
+
+def gap_in_words(state: Mapping[str, Any]) -> str | None:
+    """Return the alarm of `overfitting` as a sentence; None where it is silent."""
+    if not state.get("overfits"):
+        return None
+    said = f"OVERFITS: validation loss {state['gap']:.2f} times the training loss and rising"
+    low, high = state.get("gap_slope_low"), state.get("gap_slope_high")
+    interval = "" if low is None or high is None else f" by {low:.2g} to {high:.2g} per epoch (95 % interval)"
+    return f"{said}{interval}."
+
+
+def correlation_in_words(found: Mapping[str, Any]) -> str | None:
+    """Return the alarm of `epoch_correlation` as a sentence; None where it is silent."""
+    if not found.get("alarm"):
+        return None
+    interval = f"95 % interval {found['low']:+.2f} to {found['high']:+.2f}"
+    return (
+        f"OVERFITS: across {found['epochs']} epochs rollouts become worse as the training loss falls (correlation "
+        f"{found['r']:+.2f}, {interval})."
+    )

@@ -136,13 +136,20 @@ def _notes(evaluate: Mapping[str, Any], protocols: list[str]) -> list[str]:
     if gate.get("status") == "skipped":
         notes.append("There is no corrector: its stage was skipped.")
     elif gate:
-        verdict = "beats" if gate["beats_zero_correction"] else "does not beat"
-        use = "uses it" if gate["beats_zero_correction"] else "leaves it out"
-        notes.append(
-            f"On validation the corrector {verdict} the zero correction (explained residual "
-            f"{gate['explained_residual']:.3f}); the assembled surrogate {use}."
-        )
+        notes += _what_pays(gate, evaluate.get("assembly"))
     return notes
+
+
+def _what_pays(one_step: Mapping[str, Any], assembly: Mapping[str, Any] | None) -> list[str]:
+    """Say what the corrector does one step ahead, and what rollouts decided about it."""
+    verdict = "beats" if one_step["beats_zero_correction"] else "does not beat"
+    ahead = (
+        f"One step ahead on latents of validation, the corrector {verdict} the zero correction (explained residual "
+        f"{one_step['explained_residual']:.3f})"
+    )
+    if assembly is None:
+        return [f"{ahead}. These results are older than the decision by rollouts: run `dvc repro evaluate`."]
+    return [f"{ahead}; decoded rollouts decide.", assembly["reason"]]
 
 
 def _codec_share(evaluate: Mapping[str, Any], protocol: str) -> float | None:

@@ -7,13 +7,12 @@ units.
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 import torch
 from pydantic import ValidationError
@@ -32,8 +31,12 @@ from ups.models.teacher import CORRECTORS, Corrector, Teacher, kind_in
 from ups.models.weights import CONFIG, WEIGHTS, is_skipped, load_model
 
 Mode = Literal["operator", "zero_correction", "corrected", "student", "assembled"]
+Choice = Literal["operator", "corrected", "student"]
+# The parts that each choice needs beside codec and operator.
+_USED: dict[Choice, tuple[str, ...]] = {"operator": (), "corrected": ("corrector",), "student": ("student",)}
 # Calls through C++ with packed weights: a quarter faster than inductor's defaults where a step takes 0.2 ms.
 _INDUCTOR = {"cpp_wrapper": True, "freezing": True}
+_LEFT_OUT = "it does not pay and `evaluate` left it out of the bundle (its metrics.json, `assembly`, says why)"
 _MOST_POINTS = 2**24  # in a bundle; ten times the largest grid of PDEBench
 
 
@@ -81,8 +84,8 @@ class Surrogate:
     """A trained codec and operator, with a corrector and a student where there are any.
 
     Attributes:
-        corrector_pays: whether the corrector beat the zero correction on validation. If it did not, the assembled
-            surrogate leaves it out.
+        choice: the step map of the assembled surrogate, as rollouts of the validation split decided
+            (`ups.evaluation.assembly`).
         sources: the folders the parts were loaded from, by part name.
     """
 
@@ -91,7 +94,7 @@ class Surrogate:
     operator: LatentOperator
     corrector: Corrector | None = None
     student: LatentOperator | FlowCorrector | None = None
-    corrector_pays: bool = False
+    choice: Choice = "operator"
     sources: Mapping[str, Path] = field(default_factory=dict)
 
     def start(self, u: Tensor) -> tuple[Observer, Tensor]:
@@ -137,23 +140,25 @@ class Surrogate:
         `operator`: the operator alone. `corrected`: operator and corrector, whether or not that pays.
         `zero_correction`: the corrected path with the correction set to zero. `student`: the distilled model,
         operator and corrector in one pass, or after the operator a flow of few steps.
-        `assembled`: `corrected` if the corrector beat the zero correction on validation, else `operator`.
+        `assembled`: the one of `operator`, `corrected` and `student` that pays, see `choice`.
 
         Raises:
             ArtifactError: if the surrogate lacks that part.
         """
         if mode == "assembled":
-            mode = "corrected" if self.corrector is not None and self.corrector_pays else "operator"
+            mode = self.choice
         if mode == "operator":
             return self._stepping(self.operator.advance, 1 / self.operator.frames_per_call)
         if mode == "student":
             if self.student is None:
-                raise ArtifactError("this surrogate has no student: the stage `distill` was skipped")
+                raise ArtifactError(f"this surrogate has no student: the stage `distill` was skipped, or {_LEFT_OUT}")
             if isinstance(self.student, FlowCorrector):
                 return self._corrected(self.student)
             return self._stepping(self.student.advance, 1)
         if self.corrector is None:
-            raise ArtifactError(f"this surrogate has no corrector for '{mode}': train_diffusion was skipped")
+            raise ArtifactError(
+                f"this surrogate has no corrector for '{mode}': train_diffusion was skipped, or {_LEFT_OUT}"
+            )
         if mode == "zero_correction":
             return self._stepping(lambda z, c: self.operator.advance(z, c) + 0.0, 1)
         return self._corrected(self.corrector)
@@ -174,6 +179,16 @@ class Surrogate:
             yield from observer.restore(decoded, first=number).unbind(1)
             number += decoded.shape[1]
 
+    def reduced(self) -> Surrogate:
+        """Return the surrogate without the parts that the assembled one does not use."""
+        used = ("codec", "operator", *_USED[self.choice])
+        return replace(
+            self,
+            corrector=self.corrector if "corrector" in used else None,
+            student=self.student if "student" in used else None,
+            sources={part: folder for part, folder in self.sources.items() if part in used},
+        )
+
     def to(self, device: torch.device | str) -> Surrogate:
         for model in (self.codec, self.operator, self.corrector, self.student):
             if model is not None:
@@ -186,9 +201,7 @@ class Surrogate:
             (folder / part).mkdir(parents=True)
             for file in (WEIGHTS, CONFIG):
                 shutil.copy2(source / file, folder / part / file)
-        write_manifest(
-            folder, {"corrector_pays": self.corrector_pays, "metadata": self.metadata.model_dump(mode="json")}
-        )
+        write_manifest(folder, {"assembled": self.choice, "metadata": self.metadata.model_dump(mode="json")})
 
 
 PARTS: dict[str, tuple[type[nn.Module], ...]] = {
@@ -204,15 +217,16 @@ def load_surrogate(
 ) -> Surrogate:
     """Put a surrogate together from the folders of its stages; a skipped stage counts as absent.
 
+    Nothing has been decided yet: assembled, it is the operator alone.
+
     Raises:
         ArtifactError: if a folder lacks its files or holds another kind of model.
     """
     given = {"codec": codec, "operator": operator, "corrector": corrector, "student": student}
     folders = {part: folder for part, folder in given.items() if folder is not None and not is_skipped(folder)}
-    pays = "corrector" in folders and _pays(folders["corrector"])
     parts = {part: load_model(folder, kind_in(folder, PARTS[part])) for part, folder in folders.items()}
     cast(Codec, parts["codec"]).keep_grid()
-    return Surrogate(metadata=metadata, corrector_pays=pays, sources=folders, **cast(Any, parts))
+    return Surrogate(metadata=metadata, sources=folders, **cast(Any, parts))
 
 
 def load_bundle(folder: Path) -> Surrogate:
@@ -231,17 +245,14 @@ def assemble(manifest: Manifest) -> Surrogate:
         metadata = FieldMetadata.model_validate(content.get("metadata"))
     except ValidationError as error:
         raise ArtifactError(f"{place} has metadata that cannot be used: {error}") from None
-    if not isinstance(content.get("corrector_pays"), bool):
-        raise ArtifactError(f"{place} does not say whether the corrector pays (`corrector_pays`).")
-    missing = {"codec", "operator"} - set(manifest.parts)
+    choice = _choice(content, place)
+    missing = {"codec", "operator", *_USED[choice]} - set(manifest.parts)
     if missing:
         raise ArtifactError(f"{place} lacks the parts {sorted(missing)}, without which there is no forecast.")
     parts = load_parts(manifest, PARTS)
     cast(Codec, parts["codec"]).keep_grid()
     sources = {part: manifest.folder / part for part in parts}
-    surrogate = Surrogate(
-        metadata=metadata, corrector_pays=content["corrector_pays"], sources=sources, **cast(Any, parts)
-    )
+    surrogate = Surrogate(metadata=metadata, choice=choice, sources=sources, **cast(Any, parts))
     _check_parts_fit(surrogate, manifest.folder)
     return surrogate
 
@@ -267,6 +278,12 @@ def _check_parts_fit(surrogate: Surrogate, folder: Path) -> None:
             )
 
 
-def _pays(corrector: Path) -> bool:
-    """Read the gate's verdict of `train_diffusion`."""
-    return bool(json.loads((corrector / "metrics.json").read_text())["beats_zero_correction"])
+def _choice(content: Mapping[str, Any], place: Path) -> Choice:
+    """Return which step map a bundle uses; bundles made before there was a student to choose say `corrector_pays`."""
+    choice, pays = content.get("assembled"), content.get("corrector_pays")
+    if choice is None and isinstance(pays, bool):
+        has_corrector = any(name.startswith("corrector/") for name in content["files"])
+        return "corrected" if pays and has_corrector else "operator"
+    if choice not in get_args(Choice):
+        raise ArtifactError(f"{place} does not say which of {', '.join(get_args(Choice))} it uses (`assembled`).")
+    return cast(Choice, choice)

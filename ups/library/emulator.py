@@ -366,8 +366,8 @@ class Emulator:
         corrector = self.surrogate.corrector
         if corrector is None:
             raise InputError(
-                "This surrogate has no corrector and gives one forecast per state; sample needs a stochastic one. "
-                "Use rollout."
+                "This surrogate has no corrector and gives one forecast per state; sample needs a stochastic one, "
+                "which `evaluate` puts into the bundle only if it pays on validation. Use rollout."
             )
         if not is_stochastic(corrector):
             raise InputError(

@@ -102,7 +102,7 @@ def collect(stages: Stages, origin: Origin) -> Run:
         started=started,
         finished=finished,
         params=flatten(params) | {f"varies.{key}": value for key, value in origin.varied.items()},
-        tags=_tags(params, origin, records, stages),
+        tags=_tags(params, origin, records, stages) | _verdicts(artifacts),
         points=[point for name in names for point in _points(artifacts / name, records[name])],
         files=list(_files(origin.root, names)),
         documents={
@@ -248,6 +248,13 @@ def _tags(params: Mapping[str, Any], origin: Origin, records: Mapping[str, Any],
         "device": _joined(record.get("device") for record in records.values()),
         "versions": json.dumps({package: " | ".join(sorted(found)) for package, found in versions.items()}),
     }
+
+
+def _verdicts(artifacts: Path) -> dict[str, str]:
+    """Return what was decided in words: MLflow's metrics are numbers, its runs are filtered by tags."""
+    assembly, alarms = description.assembly(artifacts), description.alarms(artifacts)
+    found = {"assembled": str(assembly["assembled"])} if "assembled" in assembly else {}
+    return found | ({"alarms": " ".join(alarms)} if alarms else {})
 
 
 def _joined(values: Iterator[Any]) -> str:

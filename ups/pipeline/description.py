@@ -32,7 +32,10 @@ def of_experiment(params: Mapping[str, Any]) -> str:
 
 
 def of_run(artifacts: Path) -> str:
-    """Return the errors of all models that were measured as a Markdown table, the best first; "" if there is none."""
+    """Return the errors of all models that were measured as a Markdown table, the best first; "" if there is none.
+
+    Below it stand which parts the assembled surrogate consists of, and why, and the alarms of all trainings.
+    """
     rows: dict[str, dict[str, Mapping[str, Any]]] = {}
     for stage, prefix in EVALUATIONS.items():
         for model, results in _metrics(artifacts / stage / "metrics.json").items():
@@ -56,7 +59,24 @@ def of_run(artifacts: Path) -> str:
     ]
     for name in sorted(rows, key=error):
         lines.append(f"| {name} | {' | '.join(_shown(rows[name].get(column)) for column in columns)} |")
-    return "\n".join(lines)
+    reason = assembly(artifacts).get("reason")
+    below = [*([reason] if reason else []), *alarms(artifacts)]
+    return "\n".join([*lines, *(line for said in below for line in ("", said))])
+
+
+def alarms(artifacts: Path) -> list[str]:
+    """Return the alarms of all trainings, each with its stage in front."""
+    found = []
+    for path in sorted(artifacts.glob("*/metrics.json")):
+        rung = _metrics(path).get("alarms", [])
+        found += [f"{path.parent.name}: {alarm}" for alarm in rung] if isinstance(rung, list) else []
+    return found
+
+
+def assembly(artifacts: Path) -> dict[str, Any]:
+    """Return what `evaluate` decided on the parts of the assembled surrogate; {} where it did not."""
+    found = _metrics(artifacts / "evaluate" / "metrics.json").get("assembly", {})
+    return found if isinstance(found, dict) else {}
 
 
 def tables(artifacts: Path) -> dict[str, dict[str, list[Any]]]:

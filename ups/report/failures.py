@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ups.evaluation.comparison import Question
 from ups.pipeline import executions
 from ups.pipeline.executions import Execution
-from ups.report import comparison as comparing
 from ups.report import outcome
 from ups.report.elements import Html, absent, items, paragraph, section, table, tag
 from ups.report.material import Material
+from ups.report.monitors import alarms_of
 from ups.report.numbers import NOTHING
 from ups.report.plan import when
 from ups.report.runs import Run
@@ -28,7 +27,6 @@ def failure_section(material: Material) -> Html:
         *_list("Skipped stages", _skipped(material), "No stage was skipped."),
         *_gates(material),
         *_list("Alarms", _alarms(material), "None rang."),
-        paragraph(_correlation(material)),
     ]
     source = paragraph(
         f"Source: {executions.LOG}; artifacts/<stage>/metrics.json and history.csv of each run.", "source"
@@ -86,16 +84,17 @@ def _skipped(material: Material) -> list[str]:
 
 
 def _gates(material: Material) -> list[Html]:
-    """Return what each run's own checks said about its corrector, its student and its search."""
+    """Return what each run's own checks said about its corrector, its student and its search, and what they decided."""
     rows = []
     for run in material.chosen.runs:
         corrector = material.json(run, "train_diffusion") or {}
         student = material.json(run, "distill") or {}
         search = (material.json(run, "evaluate_ttc") or {}).get("verdict", {})
+        assembly = (material.json(run, "evaluate") or {}).get("assembly", {})
         if "explained_residual" not in corrector and "error_over_teacher" not in student and not search:
             continue
         pays = corrector.get("beats_zero_correction") if "explained_residual" in corrector else None
-        used = "no corrector" if pays is None else "beats it; used" if pays else "does NOT beat it; left out"
+        used = "no corrector" if pays is None else "beats it" if pays else "does NOT beat it"
         kept = "kept" if student.get("keeps_teacher_accuracy") else "LOST"
         ratio = student.get("error_over_teacher")
         advice = "recommended" if search.get("recommended") else "NOT recommended"
@@ -104,6 +103,7 @@ def _gates(material: Material) -> list[Html]:
                 run.name,
                 _signed(corrector.get("explained_residual")),
                 used,
+                [str(assembly["assembled"]), tag("div", assembly["reason"], class_="note")] if assembly else NOTHING,
                 "no student" if ratio is None else f"{ratio:.3f}, accuracy {kept}",
                 [advice, tag("div", search.get("reason"), class_="note")] if search else "no search",
             ]
@@ -113,12 +113,13 @@ def _gates(material: Material) -> list[Html]:
         return [title, absent("No run reports a gate.")]
     header = [
         "run",
-        "explained residual (validation)",
-        "corrector against zero correction",
+        "explained residual, one step on validation",
+        "corrector against zero correction, one step",
+        "assembled, by rollouts of validation",
         "student's error over its teacher's",
         "test-time search",
     ]
-    return [title, table(header, rows, frozenset({0, 2, 3, 4}), stacked=True)]
+    return [title, table(header, rows, frozenset({0, 2, 3, 4, 5}), stacked=True)]
 
 
 def _signed(value: float | None) -> str:
@@ -128,9 +129,8 @@ def _signed(value: float | None) -> str:
 def _alarms(material: Material) -> list[str]:
     rung: dict[tuple[str, str], list[Run]] = {}
     for run, stage, metrics in _all_metrics(material):
-        for check in (_overfits, _skips):
-            if (said := check(metrics)) is not None:
-                rung.setdefault((stage, said), []).append(run)
+        for said in alarms_of(metrics):
+            rung.setdefault((stage, said), []).append(run)
     found = [f"{stage} ({_names(material, runs)}): {said}" for (stage, said), runs in rung.items()]
     for run in outcome.evaluated(material):
         metrics = material.json(run, "evaluate") or {}
@@ -149,37 +149,10 @@ def _alarms(material: Material) -> list[str]:
     return found
 
 
-def _overfits(metrics: dict[str, Any]) -> str | None:
-    state = metrics.get("overfitting")
-    if not isinstance(state, dict) or not state.get("overfits"):
-        return None
-    return f"OVERFITS: validation loss {state['gap']:.2f} times the training loss and rising."
-
-
-def _skips(metrics: dict[str, Any]) -> str | None:
-    count = metrics.get("skipped_updates")
-    return f"{count} updates were skipped for exploding gradients." if count else None
-
-
 def _codec_share(metrics: dict[str, Any]) -> float | None:
     codec = metrics.get("reconstruction", {}).get("nrmse", {}).get("mean")
     operator = metrics.get("operator", {}).get("one_step", {}).get("nrmse", {}).get("mean")
     return codec / operator if codec is not None and operator else None
-
-
-def _correlation(material: Material) -> str:
-    there = outcome.protocols(material)
-    if not there:
-        return "Overfitting alarm across runs: there are no errors to correlate."
-    values = outcome.read(material, Question(protocol=there[0]))
-    runs = {
-        variant: {run.seed: run.folder for run in material.chosen.of(variant) if run.seed in known}
-        for variant, known in values.items()
-    }
-    found = material.attempt("The overfitting alarm", comparing.corrector_correlation, runs, values)
-    return (
-        comparing.alarm_line(found) if found else "Overfitting alarm across runs: it could not be computed, see below."
-    )
 
 
 def _all_metrics(material: Material) -> Iterable[tuple[Run, str, dict[str, Any]]]:

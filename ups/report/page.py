@@ -11,6 +11,7 @@ from ups.report.claims import claim_section
 from ups.report.elements import Html, absent, paragraph, section, tag
 from ups.report.failures import failure_section, problem_section
 from ups.report.material import Material
+from ups.report.monitors import monitor_section
 from ups.report.outcome import result_section
 from ups.report.pictures import cost_section, rollout_section, spectra_section, time_section, training_section
 from ups.report.plan import plan_section
@@ -27,6 +28,7 @@ _SECTIONS: tuple[tuple[str, str, Callable[[Material], Html]], ...] = (
     ("time", "Time", time_section),
     ("cost", "Cost", cost_section),
     ("training", "Training", training_section),
+    ("monitors", "Monitors", monitor_section),
     ("spectra", "Spectra", spectra_section),
     ("rollouts", "Rollouts", rollout_section),
     ("claims", "Claims", claim_section),
@@ -39,6 +41,7 @@ _ORDER = (
     "time",
     "cost",
     "training",
+    "monitors",
     "spectra",
     "rollouts",
     "failures",

@@ -17,6 +17,7 @@ from ups.report.elements import Html, absent, details, grid, paragraph, picture,
 from ups.report.figures import Line, Point
 from ups.report.material import Material
 from ups.report.runs import Run
+from ups.report.trainings import trainings
 
 # The baselines a reader asks for; the full set is in the table of all models.
 _BASELINES = ("operator", "fno", "persistence_last")
@@ -284,28 +285,10 @@ def _classical(material: Material, protocol: str) -> dict[str, list[tuple[int, f
 
 def _histories(material: Material, stage: str) -> list[tuple[str, dict[str, Any], list[pd.DataFrame]]]:
     """Return label, look and histories by seed of each group of variants whose histories are the same."""
-    by_variant: dict[str, list[pd.DataFrame]] = {}
-    for run in material.chosen.runs:
-        table = material.csv(run, stage, "history.csv")
-        if table is not None and {"updates", "train_loss", "val_loss"} <= set(table):
-            by_variant.setdefault(run.variant, []).append(table)
-    groups: list[tuple[list[str], list[pd.DataFrame]]] = []
-    for variant, tables in by_variant.items():
-        for names, known in groups:
-            if len(known) == len(tables) and all(one.equals(two) for one, two in zip(known, tables, strict=True)):
-                names.append(variant)
-                break
-        else:
-            groups.append(([variant], tables))
     positions = {variant: at for at, variant in enumerate(material.chosen.variants)}
-    several = len(by_variant) > 1
     return [
-        (
-            "all variants" if several and len(names) == len(by_variant) else ", ".join(names),
-            figures.variant_style(positions[names[0]]),
-            tables,
-        )
-        for names, tables in groups
+        (found.label, figures.variant_style(positions[found.variants[0]]), list(found.histories))
+        for found in trainings(material, stage)
     ]
 
 

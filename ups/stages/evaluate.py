@@ -3,24 +3,26 @@
     python -m ups.stages.evaluate        (or: dvc repro evaluate)
 
 Reads the data set and all trained models (a skipped stage says so in its `config.json`), and for the figures the
-`history.csv` beside the weights, which says nothing that the weights do not depend on. Writes
-`metrics.json` (with the model `ensemble` where the corrector draws), `per_trajectory.parquet`, `error_vs_time.csv`,
-`figures/*.png` and the self-contained `surrogate/`, and prints the results table.
+`history.csv` beside the weights, which says nothing that the weights do not depend on. Decides on the validation split
+which parts the assembled surrogate consists of. Writes `metrics.json` (with the model `ensemble` where the corrector
+draws, and that decision in `assembly`), `per_trajectory.parquet`, `error_vs_time.csv`, `figures/*.png` and the
+self-contained `surrogate/`, and prints the results table.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pandas as pd
 
 from ups.data.dataset import read_split
 from ups.data.fields import FieldMetadata, Trajectories
 from ups.data.quantities import conserved
-from ups.evaluation import baselines, finite_volume, records
+from ups.evaluation import assembly, baselines, finite_volume, records
 from ups.evaluation.competition import compete
 from ups.evaluation.ensemble_scores import ensemble_score
 from ups.evaluation.figures.gallery import draw_figures
@@ -29,7 +31,7 @@ from ups.evaluation.regime_table import regime_tables
 from ups.evaluation.scores import Scores, reconstruction_scores, score
 from ups.evaluation.table import results_table
 from ups.inference.ensemble import EnsembleMean, drawing_forecaster, is_stochastic
-from ups.inference.surrogate import Surrogate, load_surrogate
+from ups.inference.surrogate import Choice, Surrogate, load_surrogate
 from ups.models.fno import FourierOperator
 from ups.models.weights import is_skipped, load_model
 from ups.parameters.evaluate import Evaluate
@@ -67,26 +69,37 @@ def run(params: Params, inputs: Inputs, outputs: Path) -> dict[str, Any]:
     device = str(machine.device)
     folders = {part: inputs[part].parent for part in ("codec", "operator", "corrector", "student")}
     surrogate = load_surrogate(**folders, metadata=test.metadata).to(device)
-    models: dict[str, Forecaster] = {mode: surrogate.forecaster(mode) for mode in surrogate.modes}
+    choices = {mode: surrogate.forecaster(mode) for mode in get_args(Choice) if mode in surrogate.modes}
+    decision = assembly.decide(choices, validation, settings.batch_size, device)
+    surrogate = replace(surrogate, choice=decision["assembled"])
+    models: dict[str, Forecaster] = {**choices}
     if not is_skipped(inputs["fno"].parent):
         models["fno"] = load_model(inputs["fno"].parent, FourierOperator).to(device).forecaster(test.metadata)
     models |= _untrained(test)
     choice: dict[str, Any] = {}
     if finite_volume.applicable(test.metadata):
-        choice = compete(models[SURROGATE], SURROGATE, validation, _rolling(settings), settings, device)
+        choice = compete(models[surrogate.choice], SURROGATE, validation, _rolling(settings), settings, device)
         for cells in choice["shown"]:
             name = f"finite_volume_{cells}"
             models[name] = finite_volume.forecaster(cells, test.metadata, settings.finite_volume.compile)
     scores = {name: _score(name, forecaster, test, settings, device) for name, forecaster in models.items()}
-    if is_stochastic(getattr(surrogate, "corrector", None)):
+    scores |= {mode: scores[same] for mode, same in _same(surrogate).items()}
+    if is_stochastic(surrogate.corrector):
         scores[ENSEMBLE] = _ensemble(surrogate, test, settings, device)
     metrics = _metrics(scores, test, surrogate, inputs["corrector_metrics"], choice, settings.batch_size, device)
+    metrics["assembly"] = decision
     records.write_records(outputs, scores, test)
     candidates = [{**entry, "protocol": choice["protocol"]} for entry in choice.get("candidates", [])]
     draw_figures(outputs / "figures", scores, test, metrics, _histories(inputs), SURROGATE, candidates)
-    surrogate.save(outputs / "surrogate")
+    surrogate.reduced().save(outputs / "surrogate")
     print("\n\n".join(table.text() for table in (results_table(metrics), *regime_tables(metrics))))
     return metrics
+
+
+def _same(surrogate: Surrogate) -> dict[str, str]:
+    """Return the models that are others by another name, mode -> other: their forecasts are not computed again."""
+    same = {"zero_correction": "operator"} if surrogate.corrector is not None else {}
+    return {**same, SURROGATE: surrogate.choice}
 
 
 def _untrained(data: Trajectories) -> dict[str, Forecaster]:
@@ -153,7 +166,7 @@ def _metrics(
         reconstruction_scores(surrogate.reconstruct, test, batch_size, device)
     )
     metrics["paired_with_operator"] = records.paired_comparisons(scores, REFERENCE)
-    metrics["corrector"] = _gate(corrector)
+    metrics["corrector"] = _one_step(corrector)
     metrics["trajectories"] = len(test)
     if choice:
         metrics["finite_volume_choice"] = choice
@@ -185,8 +198,8 @@ def _rolling(settings: Evaluate) -> Protocol:
     return next(protocol for protocol in order if protocol in settings.protocols)
 
 
-def _gate(metrics: Path) -> dict[str, Any]:
-    """Return what the corrector's stage found on validation."""
+def _one_step(metrics: Path) -> dict[str, Any]:
+    """Return what the corrector's stage found on validation: one step ahead, on latents."""
     found = json.loads(metrics.read_text())
     return {key: found.get(key) for key in ("status", "explained_residual", "beats_zero_correction")}
 

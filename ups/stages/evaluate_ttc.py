@@ -34,7 +34,6 @@ INPUTS = {
     "operator_config": "artifacts/train_operator/config.json",
     "corrector": "artifacts/train_diffusion/model.safetensors",
     "corrector_config": "artifacts/train_diffusion/config.json",
-    "corrector_metrics": "artifacts/train_diffusion/metrics.json",
     "reward": "artifacts/train_reward/model.safetensors",
     "reward_config": "artifacts/train_reward/config.json",
     "reward_metrics": "artifacts/train_reward/metrics.json",

@@ -31,7 +31,6 @@ INPUTS = {
     "operator_config": "artifacts/train_operator/config.json",
     "corrector": "artifacts/train_diffusion/model.safetensors",
     "corrector_config": "artifacts/train_diffusion/config.json",
-    "corrector_metrics": "artifacts/train_diffusion/metrics.json",
 }
 
 

@@ -3,25 +3,65 @@
 Shapes: S samples, N tokens, D latent width.
 """
 
+from abc import ABC, abstractmethod
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ups.data.latents import Latents
 from ups.errors import TrainingError
 from ups.models.codec import Codec
 from ups.models.corrector import ResidualCorrector
 from ups.models.flow import FlowCorrector
-from ups.models.teacher import DETERMINISTIC_TAU
+from ups.models.operator import LatentOperator
+from ups.models.rollout import Advance, step_map, unroll
+from ups.models.teacher import DETERMINISTIC_TAU, Corrector, Teacher
 from ups.parameters.train_diffusion import TrainDiffusion
 from ups.training.loop import Progress
 from ups.training.losses import Term, Terms, mse, relative, relative_square, spectral
 from ups.training.residuals import Residuals
 from ups.training.tau import TauDraws, weighted_mean
 
+ROLLOUTS = 16  # validation trajectories rolled out after each epoch
 
-class CorrectorObjective:
+
+class DecodedRollouts:
+    """Free-running forecasts of a few validation trajectories, decoded: what single steps do not show.
+
+    Their truth is what the true latents decode to, as the codec sees it: the codec's error is nobody's here.
+
+    Args:
+        operator, codec: frozen.
+        validation: latents; the first `ROLLOUTS` trajectories are forecast from their first frame.
+    """
+
+    def __init__(self, operator: LatentOperator, codec: Codec, validation: Latents) -> None:
+        self.operator, self.codec = operator, codec
+        self.tokens, self.coefficients = validation.tokens[:ROLLOUTS], validation.coefficients[:ROLLOUTS]
+        with torch.no_grad():
+            frames = self.tokens[:, 1:]
+            self.truth = codec.decode(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
+
+    def error(self, corrector: Corrector | None) -> float:
+        """Return the mean over trajectories and frames of rms(error) / rms(truth); None corrects nothing."""
+        advance: Advance = self.operator.advance
+        if corrector is not None:
+            teacher = Teacher(self.operator, corrector)
+
+            def advance(z: Tensor, coefficients: Tensor) -> Tensor:
+                return teacher.step(z, coefficients)[:, None]
+
+        step = step_map(advance, self.codec, self.operator.reencode)
+        with torch.no_grad():
+            calls = list(unroll(step, self.tokens[:, 0], self.coefficients, self.truth.shape[1]))
+        predicted = torch.cat([fields for _, fields in calls if fields is not None], dim=1)
+        samples = (predicted - self.truth).flatten(2).square().mean(2)
+        return float((samples / self.truth.flatten(2).square().mean(2).clamp_min(1e-12)).sqrt().mean())
+
+
+class CorrectorObjective(ABC):
     """What both objectives share: data, draws of tau, the loss terms on corrected latents, and the gate's numbers.
 
     All numbers are in units of the corrector's `scale`: the training residual's deviation per channel, in which the
@@ -65,16 +105,16 @@ class CorrectorObjective:
             terms["decoded"] = Term(weighted_mean(relative_square, *fields, weight), self.losses.decoded)
         return terms
 
+    @abstractmethod
     def deterministic(self, corrector: Any, z_hat: Tensor) -> Tensor:
         """Return the correction that the surrogate adds, (S, N, D)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def loss_at(self, corrector: Any, data: Residuals, tau: Tensor, shown: Tensor | None = None) -> float:
         """Return the MSE of what the network returns at times `tau` (S,) of the probe's samples.
 
         `shown` are the times that the network is told, by default the true ones: other ones tell whether it listens.
         """
-        raise NotImplementedError
 
     def validate(self, corrector: Any) -> dict[str, float]:
         """Return, on train and validation: the MSE of the correction, the zero correction's, the explained residual.

@@ -1,9 +1,13 @@
-"""Small objects that watch a training: gradients before clipping, and the gap between train and validation."""
+"""Small objects that watch a training: gradients before clipping, and terms that have none.
+
+What epochs show, the gap between train and validation, is in `ups.evaluation.overfitting_alarm`.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+import statistics
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +15,6 @@ from torch import Tensor, nn
 from ups.errors import TrainingError
 
 WARN_NORM, SKIP_NORM = 100.0, 1000.0
-MAX_GAP = 1.2
 
 
 class GradientMonitor:
@@ -50,37 +53,17 @@ class GradientMonitor:
         return False
 
     def flush(self) -> dict[str, float]:
-        """Return the statistics since the last call: mean and maximum norm, skipped updates, updates above 100."""
+        """Return the statistics since the last call: mean, median, largest norm, skipped updates, updates above 100."""
         finite = [n for n in self.norms if math.isfinite(n)] or [0.0]
         row = {
             "grad_norm_mean": sum(finite) / len(finite),
+            "grad_norm_median": statistics.median(finite),
             "grad_norm_max": max(finite),
             "skipped_updates": self.skipped,
             "large_gradients": self.warned,
         }
         self.norms, self.skipped, self.warned = [], 0, 0
         return row
-
-
-def overfitting(train: Sequence[float], validation: Sequence[float]) -> dict[str, float | bool]:
-    """Return the gap between validation and training loss, its trend, and whether that is an alarm.
-
-    Args:
-        train, validation: the same loss on either split after each epoch, measured with the same weights.
-
-    Returns:
-        `gap` = last validation / last train; `gap_slope` = its least-squares slope per epoch over the last half of
-        training; `overfits` = gap above 1.2 and rising.
-    """
-    gaps = [v / max(t, 1e-30) for t, v in zip(train, validation, strict=True)]
-    if not gaps:
-        return {"gap": 1.0, "gap_slope": 0.0, "overfits": False}
-    tail = gaps[len(gaps) // 2 :]
-    middle = (len(tail) - 1) / 2
-    spread = sum((i - middle) ** 2 for i in range(len(tail)))
-    mean = sum(tail) / len(tail)
-    slope = sum((i - middle) * (g - mean) for i, g in enumerate(tail)) / spread if spread else 0.0
-    return {"gap": gaps[-1], "gap_slope": slope, "overfits": gaps[-1] > MAX_GAP and slope > 0}
 
 
 def check_gradients_exist(terms: Iterable[tuple[str, Tensor]], model: nn.Module) -> None:
