@@ -117,7 +117,7 @@ def check(
     wanted = overlay.names("variants") if variants == ["all"] else variants or []
     for name in wanted:
         for preset in overlay.names("presets"):
-            Selection(name, preset=preset).resolve()
+            Selection(name, preset=preset, task=next(iter(overlay.read_variant(name).tasks), None)).resolve()
     chosen = selection.current()
     print(f"In use: {chosen.arguments() if chosen else 'params/base.yaml as it stands'}. All parameters are valid.")
     if wanted:
