@@ -146,12 +146,3 @@ def reconstruction_of_solutions(
         batches.append(measure(reconstruct(batch.fields[:, -1:]), truth.fields, truth, {FULL: None}, threshold=0.5))
     horizons = collected(batches)["horizons"]
     return {name: values[FULL] for name, values in horizons.items() if name not in _TIMED}
-
-
-def iteration_counts(trained: int) -> list[int]:
-    """Return the numbers of iterations that a prior is judged at: 1, 2, 4, ... up to twice what it was trained for."""
-    doubled, counts = 1, {trained}
-    while doubled <= 2 * trained:
-        counts.add(doubled)
-        doubled *= 2
-    return sorted(counts)

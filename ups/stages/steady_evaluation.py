@@ -28,7 +28,6 @@ from ups.evaluation.finite_volume import Candidate, choose, try_candidates
 from ups.evaluation.names import STEADY_PRIOR, model_label
 from ups.evaluation.reductions import estimate
 from ups.evaluation.scores import FULL, Scores
-from ups.evaluation.significance import paired_test
 from ups.evaluation.steady import (
     STEADY,
     FnoSolver,
@@ -36,9 +35,19 @@ from ups.evaluation.steady import (
     PriorSolver,
     Reconstruction,
     Solver,
-    iteration_counts,
     reconstruction_of_solutions,
     score_steady,
+)
+from ups.evaluation.steady_verdicts import (
+    MEAN_SOLUTION,
+    by_iterations,
+    errors,
+    gate,
+    iterating,
+    iteration_counts,
+    looks_at_problem,
+    misled,
+    prior_name,
 )
 from ups.evaluation.table import results_table
 from ups.models.codec import Codec
@@ -49,8 +58,6 @@ from ups.parameters.evaluate import Evaluate
 from ups.stages.runner import Inputs
 from ups.training.machine import Machine
 
-MEAN = "mean_solution"
-
 
 def evaluate_steady(
     inputs: Inputs, test: Trajectories, validation: Trajectories, settings: Evaluate, machine: Machine, outputs: Path
@@ -58,7 +65,7 @@ def evaluate_steady(
     """Solve the test problems with every model and baseline, write the records and figures, and return the metrics."""
     device = str(machine.device)
     codec = load_model(inputs["codec"].parent, Codec).keep_grid().to(device)
-    solvers: dict[str, Solver] = {MEAN: MeanSolution(read_split(inputs["data"], "train"))}
+    solvers: dict[str, Solver] = {MEAN_SOLUTION: MeanSolution(read_split(inputs["data"], "train"))}
     if not is_skipped(inputs["fno"].parent):
         solvers["fno"] = FnoSolver(load_model(inputs["fno"].parent, FourierOperator).to(device), test.metadata)
     trained = 0
@@ -66,10 +73,9 @@ def evaluate_steady(
         prior = load_model(inputs["prior"].parent, SteadyPrior).to(device)
         trained = prior.iterations
         for count in iteration_counts(trained):
-            name = STEADY_PRIOR if count == trained else f"{STEADY_PRIOR}_{count}"
-            solvers[name] = PriorSolver(codec, prior, test.metadata, count)
+            solvers[prior_name(count, trained)] = PriorSolver(codec, prior, test.metadata, count)
     scored = partial(score_steady, batch_size=settings.batch_size, device=device)
-    against = STEADY_PRIOR if trained else MEAN
+    against = STEADY_PRIOR if trained else MEAN_SOLUTION
     choice = _compete(solvers[against], against, validation, settings, scored)
     for cells in choice["shown"]:
         solvers[f"finite_volume_{cells}"] = direct_solve.DirectSolve(cells, test.metadata)
@@ -85,11 +91,16 @@ def evaluate_steady(
     metrics["trajectories"] = len(test)
     metrics["finite_volume_choice"] = choice
     metrics["not_applicable"] = {"forecasts": "the equation is steady: there is nothing to step"}
-    iterations = _by_iterations(scores, trained)
+    iterations = by_iterations(scores, trained) if trained else pd.DataFrame()
     if trained:
-        metrics["paired_with_mean_solution"] = records.paired_comparisons(scores, MEAN)
-        metrics["iterating"] = _iterating(scores, trained)
+        metrics["paired_with_mean_solution"] = records.paired_comparisons(scores, MEAN_SOLUTION)
+        another = scored(solvers[STEADY_PRIOR], misled(test)).horizons["nrmse"][FULL]
+        metrics["problem"] = looks_at_problem(errors(scores, STEADY_PRIOR), another)
+        metrics["gate"] = gate(scores)
+        metrics["iterating"] = iterating(scores, trained)
         print(f"evaluate: {metrics['iterating']['reason']}")
+        if not (metrics["gate"]["beats_mean_solution"] and metrics["problem"]["looks"]):
+            print("evaluate: the prior does no better than a guess that does not look at the problem: train it longer")
         iterations.to_csv(outputs / "error_vs_iterations.csv", index=False)
     records.write_records(outputs, scores, unknown_part(test))
     _draw(outputs / "figures", scores, test, metrics, inputs, against, iterations)
@@ -125,41 +136,6 @@ def _compete(solver: Solver, against: str, validation: Trajectories, settings: E
         "candidates": [asdict(candidate) for candidate in candidates],
         "not_applicable": [cells for cells in options.cells if cells not in suitable],
         "compiled": False,
-    }
-
-
-def _nrmse(scores: dict[str, dict[str, Scores]], trained: int, count: int) -> Any:
-    name = STEADY_PRIOR if count == trained else f"{STEADY_PRIOR}_{count}"
-    return scores[name][STEADY].horizons["nrmse"][FULL]
-
-
-def _by_iterations(scores: dict[str, dict[str, Scores]], trained: int) -> pd.DataFrame:
-    """Return error and cost by number of iterations: `iterations`, `trained`, `nrmse`, `stderr`, `seconds`."""
-    rows = []
-    for count in iteration_counts(trained) if trained else []:
-        found = estimate(_nrmse(scores, trained, count))
-        name = STEADY_PRIOR if count == trained else f"{STEADY_PRIOR}_{count}"
-        seconds = scores[name][STEADY].seconds_per_trajectory
-        row = {"iterations": count, "trained": count == trained, "nrmse": found["mean"], "stderr": found["stderr"]}
-        rows.append({**row, "seconds_per_trajectory": seconds})
-    return pd.DataFrame(rows)
-
-
-def _iterating(scores: dict[str, dict[str, Scores]], trained: int) -> dict[str, Any]:
-    """Say whether iterating pays: the trained number of iterations against one, paired over test problems."""
-    last = _nrmse(scores, trained, trained)
-    if trained == 1:
-        return {"pays": False, "reason": "iterating: the prior was trained for one iteration", "iterations": 1}
-    test = paired_test(last, _nrmse(scores, trained, 1))
-    beyond = paired_test(_nrmse(scores, trained, max(iteration_counts(trained))), last)
-    said = "no finite errors" if test["mean"] is None else f"{test['mean']:+.2e} nRMSE, p = {test['p_value']:.2g}"
-    verb = "pays" if test["better"] else "does not pay"
-    return {
-        "pays": test["better"],
-        "reason": f"iterating {verb}: {trained} iterations against 1, {said}, paired over test problems",
-        "iterations": trained,
-        "against_one": test,
-        "beyond_trained": beyond,
     }
 
 
