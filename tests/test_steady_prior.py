@@ -21,8 +21,8 @@ from ups.training.sampling import noise_generator
 from ups.training.steady_prior import SteadyObjective
 
 # One block sees the nearest tokens alone: a solution depends on all of the medium, so one iteration cannot find it.
-BACKBONE = {"name": "token_convolution", "hidden": 48, "blocks": 1, "kernel": 3}
-OPTIMIZATION = {"epochs": 1, "updates_per_epoch": 120, "pairs_per_update": 16, "learning_rate": 0.003}
+BACKBONE = {"name": "token_convolution", "hidden": 32, "blocks": 1, "kernel": 3}
+OPTIMIZATION = {"epochs": 1, "updates_per_epoch": 80, "pairs_per_update": 16, "learning_rate": 0.003}
 SETTINGS = {
     "model": BACKBONE,
     "iterations": 3,
@@ -53,8 +53,8 @@ def settings(**changes) -> TrainSteadyPrior:
 
 @pytest.fixture(scope="module")
 def data():
-    train_split = problems(128)
-    return train_split, like(problems(16, start=128), train_split)
+    train_split = problems(96)
+    return train_split, like(problems(16, start=96), train_split)
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +103,7 @@ def judged(model: SteadyPrior, data):
 def test_a_pair_is_the_problem_without_its_solution_and_the_solution(data):
     split = data[0]
     pairs = as_pairs(split)
-    assert pairs.fields.shape == (128, 2, 2, POINTS, POINTS)
+    assert pairs.fields.shape == (96, 2, 2, POINTS, POINTS)
     assert torch.equal(pairs.fields[:, 1], split.fields[:, 0])
     assert torch.equal(pairs.fields[:, 0, 0], split.fields[:, 0, 0])
     assert torch.allclose(pairs.fields[:, 0, 1], torch.tensor(split.metadata.normalization.mean[1]))
