@@ -42,6 +42,7 @@ def list_names(as_json: AsJson = False) -> None:
     chosen = selection.current()
     for variant in variants:
         extends = f" (extends {variant.extends})" if variant.extends else ""
+        extends += f" (for {', '.join(variant.tasks)})" if variant.tasks else ""
         print(f"{variant.name}{extends}: {variant.hypothesis}\n    varies {', '.join(variant.varies)}")
     for kind, known in found.items():
         print(f"{kind}: {', '.join(known)}")
