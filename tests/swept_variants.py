@@ -8,11 +8,17 @@ from pathlib import Path
 from standin import ups
 
 
-def run(project: Path, variant: str) -> None:
+def run(project: Path, variant: str, task: str | None = None) -> None:
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    result = ups(project, "sweep", variant, "--seeds", "42", "--preset", "tiny", "--no-publish", PATH=path)
+    chosen = ["--task", task] if task else []
+    result = ups(project, "sweep", variant, "--seeds", "42", "--preset", "tiny", "--no-publish", *chosen, PATH=path)
     assert result.returncode == 0, f"{variant}: {result.stdout[-3000:]}\n{result.stderr[-3000:]}"
 
 
-def metrics(project: Path, variant: str, stage: str) -> dict:
-    return json.loads((project / f".ups/results/{variant}-42.tiny/artifacts/{stage}/metrics.json").read_text())
+def artifacts(project: Path, variant: str, task: str | None = None) -> Path:
+    """Return the folder of what a variant's stages wrote."""
+    return project / f".ups/results/{variant}-42.tiny{f'.{task}' if task else ''}/artifacts"
+
+
+def metrics(project: Path, variant: str, stage: str, task: str | None = None) -> dict:
+    return json.loads((artifacts(project, variant, task) / stage / "metrics.json").read_text())

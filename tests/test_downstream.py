@@ -49,8 +49,8 @@ def test_another_data_file_reaches_every_stage():
 def test_the_seed_reaches_every_stage_that_reads_it():
     raw = {**GOLDEN.resolve(), "seed": 7}
     own = [stage.stage for stage in reached(GOLDEN.resolve(), raw) if stage.changed]
-    trained = ["train_codec", "train_operator", "train_diffusion", "distill", "train_reward", "train_baseline"]
-    assert own == [*trained, "evaluate_ttc"]
+    trained = ["train_codec", "train_operator", "train_diffusion", "distill", "train_steady_prior", "train_reward"]
+    assert own == [*trained, "train_baseline", "evaluate_ttc"]
 
 
 def test_presets_are_compared_by_name():

@@ -33,6 +33,16 @@ def test_lines_are_told_apart_without_colour():
     assert len(looks) == len(MODELS)
 
 
+def test_the_lines_of_a_steady_evaluation_are_told_apart_too():
+    models = ["mean_solution", "finite_volume_16", "finite_volume_32", "fno"]
+    models += ["steady_prior", "steady_prior_1", "steady_prior_2", "steady_prior_8"]
+    looks = {(line_style(model)["marker"], line_style(model)["color"]) for model in models}
+    assert len(looks) == len(models)
+    assert all(model_label(model) for model in models)
+    assert model_label("steady_prior_2") == "steady prior, iterations: 2"
+    assert sorted([*models[3:], *models[:3]], key=model_order) == models
+
+
 def test_models_have_words_and_an_order():
     assert all(model_label(model) for model in MODELS)
     assert model_label("finite_volume_choice") == model_label("reconstruction") == ""

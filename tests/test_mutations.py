@@ -75,9 +75,9 @@ def test_a_byte_of_ones_own_data_counts(project, monkeypatch):
 # One planted error of each sort in dvc.yaml, and the kind of change that has to bring it to light.
 PLANTED = {
     "a missing module": ("train_operator", lambda entry: entry["deps"].remove("ups/training/loop.py")),
-    "a needless module": ("train_steady_prior", lambda entry: entry["deps"].append("ups/training/loop.py")),
+    "a needless module": ("encode_latents", lambda entry: entry["deps"].append("ups/training/loop.py")),
     "a missing section": ("train_diffusion", lambda entry: entry["params"][0]["params/base.yaml"].remove("seed")),
-    "a needless section": ("train_steady_prior", lambda entry: entry["params"][0]["params/base.yaml"].append("seed")),
+    "a needless section": ("evaluate", lambda entry: entry["params"][0]["params/base.yaml"].append("seed")),
     "a missing file": ("evaluate", lambda entry: entry["deps"].remove("artifacts/distill/config.json")),
     "a needless file": ("distill", lambda entry: entry["deps"].append("artifacts/train_codec/config.json")),
 }

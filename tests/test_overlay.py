@@ -149,7 +149,7 @@ def test_no_diffusion_changes_one_number(base):
 def test_everything_resolves(base):
     for variant in (None, *overlay.names("variants")):
         for preset in overlay.names("presets"):
-            for task in (None, *overlay.names("tasks")):
+            for task in (variant and overlay.read_variant(variant).tasks) or (None, *overlay.names("tasks")):
                 assert Parameters.model_validate(resolve(base, task, variant, preset, seed=7)).seed == 7
 
 
@@ -241,6 +241,7 @@ def test_a_section_declared_in_part_does_not_cover_its_namesake(project, base):
         ("hypothesis: h\nvaries: []\nextends: v", "circle"),
         ("hypothesis: h\nvaries: [latnt]\nlatnt: {dim: 8}", r"v\.yaml: unknown parameter 'latnt'.*'latent'"),
         ("hypothesis: h\nvaries: [latent]\nlatent: {dim: eight}", r"'latent\.dim' = 'eight' \(set in .*v\.yaml\)"),
+        ("hypothesis: h\nvaries: []\ntasks: [darcy]", r"`tasks` = \['darcy'\].*darcy2d"),
         ("- a list", "must hold a mapping"),
         ("hypothesis: h\nvaries: []\nvaries: []", "given twice"),
     ],
@@ -291,6 +292,10 @@ def test_unknown_names_get_the_nearest(base, kind, name, near):
         ({"train_diffusion": {"skip": True, "depth": 2}}, r"skip = true needs a layer between two hidden ones"),
         ({"train_diffusion": {"mixing": 2}}, r"mixing = 2 must be odd"),
         ({"train_reward": {"kernel": 4}}, r"kernel = 4 must be odd"),
+        (
+            {"train_steady_prior": {"optimization": {"epochs": 1}}},
+            r"needs a steady equation, and 'burgers' has a time: choose a steady task \(--task darcy2d\)",
+        ),
         ({"evaluate_ttc": {"rewards": {"learned": 1.0}}}, r"learned = 1 needs a trained reward"),
         (
             {"train_reward": {"optimization": {"epochs": 1}}, "evaluate_ttc": {"candidates": 2}},

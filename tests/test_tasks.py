@@ -12,7 +12,7 @@ from standin import ROOT
 from ups.data.dataset import read_split
 from ups.errors import DataError, ParameterError
 from ups.parameters.overlay import resolve
-from ups.stages import prepare_data, simulate, train_codec
+from ups.stages import prepare_data, simulate
 from ups.stages.runner import execute
 
 OWN = Path("artifacts/simulate/data.h5")
@@ -63,13 +63,6 @@ def test_data_of_a_task(project, task):
     assert all(changes[name] < largest for name, largest in expected["conserved"].items()), changes
     assert audit["notes"] == []
     assert (audit["splits"]["train"]["largest_wrap_ratio"] is None) == (task == "darcy2d")
-
-
-def test_no_stage_pretends_to_model_a_steady_problem(project):
-    project(simulate, "darcy2d")
-    project(prepare_data, "darcy2d")
-    with pytest.raises(ParameterError, match=r"steady problem.*this version makes, reads and audits its data"):
-        project(train_codec, "darcy2d")
 
 
 def test_a_wrong_speed_shows_in_the_audit_and_in_the_error(project, monkeypatch):

@@ -42,6 +42,7 @@ def list_names(as_json: AsJson = False) -> None:
     chosen = selection.current()
     for variant in variants:
         extends = f" (extends {variant.extends})" if variant.extends else ""
+        extends += f" (for {', '.join(variant.tasks)})" if variant.tasks else ""
         print(f"{variant.name}{extends}: {variant.hypothesis}\n    varies {', '.join(variant.varies)}")
     for kind, known in found.items():
         print(f"{kind}: {', '.join(known)}")
@@ -117,7 +118,7 @@ def check(
     wanted = overlay.names("variants") if variants == ["all"] else variants or []
     for name in wanted:
         for preset in overlay.names("presets"):
-            Selection(name, preset=preset).resolve()
+            Selection(name, preset=preset, task=next(iter(overlay.read_variant(name).tasks), None)).resolve()
     chosen = selection.current()
     edits = selection.edits()
     print(f"In use: {chosen.arguments() if chosen else 'params/base.yaml as it stands'}. All parameters are valid.")

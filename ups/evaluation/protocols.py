@@ -87,7 +87,7 @@ def forecast(
     """
     frames = fields.shape[1]
     given = given_frames(protocol, frames)
-    _synchronize(fields)
+    synchronize(fields)
     started = clock()
     if protocol == "one_step":
         # One start frame at a time: a batch of B trajectories never becomes a batch of B T, so memory stays bounded.
@@ -95,7 +95,7 @@ def forecast(
         prediction = torch.cat(steps, dim=1)
     else:
         prediction = _call(forecaster, fields[:, :given], frames - given, coefficients)
-    _synchronize(fields)
+    synchronize(fields)
     return Forecast(prediction, fields[:, given:], clock() - started)
 
 
@@ -107,6 +107,7 @@ def _call(forecaster: Forecaster, given: Tensor, num_steps: int, coefficients: T
     return prediction
 
 
-def _synchronize(fields: Tensor) -> None:
+def synchronize(fields: Tensor) -> None:
+    """Wait until the device has done what it was asked: before the clock is read."""
     if fields.is_cuda:
         torch.cuda.synchronize(fields.device)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -29,7 +30,7 @@ class Scores:
     """One forecaster under one protocol on one split.
 
     Attributes:
-        protocol: name of the protocol.
+        protocol: name of the protocol; "steady" where there is no time (`ups.evaluation.steady`).
         frames_given, frames_predicted: what it started from and how far it went.
         frames: metric -> (B, T'), per trajectory and predicted frame, float64.
         horizons: metric -> horizon ("1", "4", ..., "full") -> (B,), over the first so many predicted frames.
@@ -42,7 +43,7 @@ class Scores:
             summed over channels.
     """
 
-    protocol: Protocol
+    protocol: Protocol | Literal["steady"]
     frames_given: int
     frames_predicted: int
     frames: dict[str, Tensor]
@@ -93,23 +94,30 @@ def score(
         batch = data.select(slice(start, start + batch_size)).to(device)
         result = forecast(forecaster, protocol, batch.fields, batch.coefficients, clock)
         seconds += result.seconds
-        batches.append(_measure(result.prediction, result.target, batch, windows, correlation_threshold))
+        batches.append(measure(result.prediction, result.target, batch, windows, correlation_threshold))
         if start < num_examples:
             examples.append(result.prediction[: num_examples - start].cpu())
-    merged = {key: torch.cat([batch[key] for batch in batches]) for key in batches[0]}
     return Scores(
         protocol=protocol,
         frames_given=data.num_frames - steps,
         frames_predicted=steps,
-        frames={key.removeprefix("frames/"): value for key, value in merged.items() if key.startswith("frames/")},
-        horizons=_nest(merged),
-        diverged=merged["diverged"],
+        **collected(batches),
         seconds_per_trajectory=seconds / len(data),
         evaluations_per_trajectory=network_evaluations(forecaster, protocol, data.num_frames),
         peak_memory_bytes=torch.cuda.max_memory_allocated(device) if torch.device(device).type == "cuda" else None,
         examples=torch.cat(examples) if examples else data.fields.new_zeros(0, steps, *data.fields.shape[2:]),
-        spectra={name: merged[f"spectra/{name}"] for name in ("prediction", "target", "error")},
     )
+
+
+def collected(batches: Sequence[dict[str, Tensor]]) -> dict[str, Any]:
+    """Return the fields of `Scores` that hold what `measure` found in each batch."""
+    merged = {key: torch.cat([batch[key] for batch in batches]) for key in batches[0]}
+    return {
+        "frames": {key.removeprefix("frames/"): value for key, value in merged.items() if key.startswith("frames/")},
+        "horizons": _nest(merged),
+        "diverged": merged["diverged"],
+        "spectra": {name: merged[f"spectra/{name}"] for name in ("prediction", "target", "error")},
+    }
 
 
 def reconstruction_scores(
@@ -129,7 +137,7 @@ def reconstruction_scores(
     parts = []
     for start in range(0, len(data), batch_size):
         batch = data.select(slice(start, start + batch_size)).to(device)
-        parts.append(_measure(reconstruct(batch.fields), batch.fields, batch, {FULL: None}, threshold=0.5))
+        parts.append(measure(reconstruct(batch.fields), batch.fields, batch, {FULL: None}, threshold=0.5))
     names = (*frame_metrics(data.metadata, data.coefficients), "relative_l2")
     return {name: torch.cat([part[f"horizons/{name}/{FULL}"] for part in parts]) for name in names}
 
@@ -139,10 +147,10 @@ def _windows(protocol: Protocol, horizons: Sequence[int], steps: int) -> dict[st
     return {**inside, FULL: None}
 
 
-def _measure(
+def measure(
     prediction: Tensor, target: Tensor, batch: Trajectories, windows: dict[str, int | None], threshold: float
 ) -> dict[str, Tensor]:
-    """Return all values of a batch under flat keys, on the CPU."""
+    """Return all values of a batch under flat keys, on the CPU; `collected` puts those of all batches together."""
     dt = batch.metadata.dt
     values: dict[str, Tensor] = {"diverged": ~prediction.isfinite().flatten(1).all(1)}
     for name, metric in frame_metrics(batch.metadata, batch.coefficients).items():

@@ -16,7 +16,7 @@ from typing import Any
 from ups.errors import ArtifactError
 from ups.evaluation.names import model_label, model_order
 
-PROTOCOLS = ("one_step", "rollout_ic", "pdebench")
+PROTOCOLS = ("one_step", "rollout_ic", "pdebench", "steady")
 _TTC = {
     "base": "TTC base",
     "search": "TTC search",

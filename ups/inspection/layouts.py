@@ -152,7 +152,7 @@ def _judge(file: h5py.File, path: Path) -> tuple[Kind, str, str, bool]:
         advice = f"Add the dataset {' and '.join(missing)}: without it spacing and time step are unknown."
         return Kind.FOREIGN, f"Nearly PDEBench's flat layout: {' and '.join(missing)} missing.", advice, False
     if rank is not None and "nu" in file:
-        advice = "Not trainable yet: there is one solution per coefficient and no time. `ups data list` names what is."
+        advice = "One solution per coefficient and no time: set data.path and `ups sweep steady-prior --task darcy2d`."
         return Kind.DARCY, "PDEBench's Darcy flow: coefficient `nu` and steady solution `tensor`.", advice, False
     if any(name in file for name in _FLOW):
         advice = f"Not trainable as it is: several fields in several datasets. {_CONVERT}"

@@ -168,6 +168,7 @@ class PdeTransformer(nn.Module):
         frames: number F of increments.
         modulated: whether there are several regimes. Every block is modulated by the condition in any case; for several
             the features that do it are more, and of two layers.
+        out_dim: width of the increments where it is not that of the tokens.
     """
 
     def __init__(
@@ -184,6 +185,7 @@ class PdeTransformer(nn.Module):
         stem: int,
         frames: int = 1,
         modulated: bool = False,
+        out_dim: int | None = None,
     ) -> None:
         super().__init__()
         self.pad = stem // 2
@@ -219,7 +221,7 @@ class PdeTransformer(nn.Module):
         self.split = nn.ModuleList(nn.Linear(hidden, 2 * hidden) for _ in range(coarsest))
         self.up = nn.ModuleList(level(index) for index in reversed(range(coarsest)))
         self.norm = nn.LayerNorm(hidden)
-        self.head = nn.Linear(hidden, frames * dim)
+        self.head = nn.Linear(hidden, frames * (out_dim or dim))
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 

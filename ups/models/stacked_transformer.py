@@ -27,6 +27,7 @@ class StackedTransformer(nn.Module):
         stem: odd number of tokens the embedding sees along each axis.
         frames: number F of increments.
         modulated: as in `PdeTransformer`.
+        out_dim: width of the increments where it is not that of the tokens.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class StackedTransformer(nn.Module):
         stem: int,
         frames: int = 1,
         modulated: bool = False,
+        out_dim: int | None = None,
     ) -> None:
         super().__init__()
         self.shape, self.pad = axes(tokens), stem // 2
@@ -63,7 +65,7 @@ class StackedTransformer(nn.Module):
             for rate in rates
         )
         self.norm = nn.LayerNorm(hidden)
-        self.head = nn.Linear(hidden, frames * dim)
+        self.head = nn.Linear(hidden, frames * (out_dim or dim))
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 

@@ -80,6 +80,7 @@ class TokenNetwork(nn.Module):
         kernel: odd number of tokens a block sees along each axis.
         frames: number F of increments.
         modulated: whether the condition modulates every block, not only the first features.
+        out_dim: width of the increments where it is not that of the tokens.
     """
 
     def __init__(
@@ -92,6 +93,7 @@ class TokenNetwork(nn.Module):
         kernel: int,
         frames: int = 1,
         modulated: bool = False,
+        out_dim: int | None = None,
     ) -> None:
         super().__init__()
         self.lift = nn.Linear(dim, hidden)
@@ -100,7 +102,7 @@ class TokenNetwork(nn.Module):
         nn.init.zeros_(self.modulation.weight)
         nn.init.zeros_(self.modulation.bias)
         self.blocks = nn.Sequential(*(NeighbourBlock(hidden, kernel, axes(tokens)) for _ in range(blocks)))
-        self.head = nn.Linear(hidden, frames * dim)
+        self.head = nn.Linear(hidden, frames * (out_dim or dim))
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
         # Last, so that a network with it begins with the same weights as one without.

@@ -20,11 +20,13 @@ class Channel:
         name: its name in files and tables.
         unit: its unit; "1" is dimensionless.
         positive: whether the equation keeps it from becoming negative.
+        given: whether it is a coefficient that varies in space: part of the problem, not of its solution.
     """
 
     name: str
     unit: str = "1"
     positive: bool = False
+    given: bool = False
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,11 @@ class Equation:
     def channel_names(self) -> tuple[str, ...]:
         return tuple(channel.name for channel in self.channels)
 
+    @property
+    def unknown(self) -> tuple[int, ...]:
+        """Positions of the fields that a solution consists of."""
+        return tuple(at for at, channel in enumerate(self.channels) if not channel.given)
+
 
 EQUATIONS: dict[str, Equation] = {
     "burgers": Equation(
@@ -114,7 +121,7 @@ EQUATIONS: dict[str, Equation] = {
         formula="-div(a grad u) = force, u = 0 on the boundary",
         rank=2,
         periodic=False,
-        channels=(Channel("a", positive=True), Channel("u", positive=True)),
+        channels=(Channel("a", positive=True, given=True), Channel("u", positive=True)),
         coefficients=(Coefficient("force", "1/length^2", positive=True),),
         conserved=(),
         steady=True,

@@ -41,6 +41,7 @@ class Variant:
         varies: the dotted keys or sections it may change against its parent.
         extends: the parent variant; None stands for the base.
         overlay: the changes themselves.
+        tasks: the tasks it is for, where it is not for all.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Variant:
     varies: tuple[str, ...]
     extends: str | None
     overlay: Mapping[str, Any]
+    tasks: tuple[str, ...] = ()
 
 
 def names(kind: str) -> list[str]:
@@ -139,6 +141,9 @@ def read_variant(name: str) -> Variant:
         raise ParameterError(f"{path}: `hypothesis` = {hypothesis!r}: expected a sentence on what it should show.")
     if not isinstance(varies, list) or not all(isinstance(key, str) for key in varies):
         raise ParameterError(f"{path}: `varies` = {varies!r}: expected a list of the keys it may change.")
+    tasks = overlay.pop("tasks", [])
+    if not isinstance(tasks, list) or not set(tasks) <= set(names("tasks")):
+        raise ParameterError(f"{path}: `tasks` = {tasks!r}: expected a list of tasks, of {', '.join(names('tasks'))}.")
     if extends is not None and not isinstance(extends, str):
         raise ParameterError(f"{path}: `extends` = {extends!r}: expected the name of another variant.")
     check_keys(Parameters, [*flatten(overlay), *varies], str(path))
@@ -149,7 +154,7 @@ def read_variant(name: str) -> Variant:
                 f"{path} sets '{key}', which is not among the keys that it declares to vary against {parent}: "
                 f"{', '.join(varies) or 'none'}. Add it to `varies`, or do not set it."
             )
-    return Variant(name, " ".join(hypothesis.split()), tuple(varies), extends, overlay)
+    return Variant(name, " ".join(hypothesis.split()), tuple(varies), extends, overlay, tuple(tasks))
 
 
 def declared_changes(variant: str | None) -> list[str]:

@@ -6,9 +6,9 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from ups.parameters.distill import Distill
+from ups.parameters.equations import EQUATIONS
 from ups.parameters.evaluate import Evaluate
 from ups.parameters.evaluate_ttc import EvaluateTTC
-from ups.parameters.optional_stages import TrainSteadyPrior
 from ups.parameters.prepare_data import PrepareData
 from ups.parameters.section import Section
 from ups.parameters.shared import SAME, Compute, Data, Latent, Task, listed
@@ -18,6 +18,7 @@ from ups.parameters.train_codec import TrainCodec
 from ups.parameters.train_diffusion import TrainDiffusion
 from ups.parameters.train_operator import TrainOperator
 from ups.parameters.train_reward import TrainReward
+from ups.parameters.train_steady_prior import TrainSteadyPrior
 
 
 class Parameters(Section):
@@ -58,6 +59,7 @@ class Parameters(Section):
         self._check_corrector()
         self._check_regimes()
         self._check_learned_reward()
+        self._check_steady_prior()
         return self
 
     def _check_regimes(self) -> None:
@@ -106,4 +108,13 @@ class Parameters(Section):
             raise ValueError(
                 f"train_reward ranks the best, the median and the worst of evaluate_ttc.candidates = "
                 f"{search.candidates}: set that to 3 or more, or train_reward.optimization.epochs to 0"
+            )
+
+    def _check_steady_prior(self) -> None:
+        """Refuse to train a map from problems to steady solutions of an equation that has a time."""
+        epochs = self.train_steady_prior.optimization.epochs
+        if epochs and not EQUATIONS[self.task.equation].steady:
+            raise ValueError(
+                f"train_steady_prior.optimization.epochs = {epochs} needs a steady equation, and "
+                f"'{self.task.equation}' has a time: choose a steady task (--task darcy2d), or set the epochs to 0"
             )

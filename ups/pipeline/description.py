@@ -24,6 +24,12 @@ def of_experiment(params: Mapping[str, Any]) -> str:
     task = params["task"]
     equation = EQUATIONS[task["equation"]]
     numbers = ", ".join(f"{name} = {value:g}" for name, value in task["coefficients"].items())
+    if equation.steady:
+        return (
+            f"Solutions of `{equation.formula}` ({task['name']}; {numbers}) by a prior that refines latents and by "
+            f"baselines; one run for each variant, seed and preset. `evaluate/steady_prior/steady/{_METRIC}` is the "
+            "number to order runs by; only runs with the same `data_md5` may be compared."
+        )
     return (
         f"Forecasts of `{equation.formula}` ({task['name']}; {numbers}) by latent surrogates and baselines; one run "
         f"for each variant, seed and preset. `evaluate/{_FIRST_MODEL}/{_FIRST_PROTOCOL}/{_METRIC}` is the number to "

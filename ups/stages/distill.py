@@ -16,7 +16,7 @@ from ups.parameters.distill import ConsistencyStudent, Distill, MergedStudent
 from ups.parameters.section import Section
 from ups.stages.machine import project_machine
 from ups.stages.runner import Inputs, main
-from ups.stages.skipping import skip
+from ups.stages.skipping import STEADY, is_for_steady, skip
 from ups.stages.training import Execution
 from ups.training.consistency import ConsistencyObjective
 from ups.training.residuals import Residuals
@@ -43,6 +43,8 @@ class Params(Section):
 
 def run(params: Params, inputs: Inputs, outputs: Path) -> dict[str, Any]:
     """Train the student from the operator's weights; the metrics compare it with teacher and operator."""
+    if is_for_steady(inputs["operator"].parent):
+        return skip(NAME, outputs, STEADY)
     if is_skipped(inputs["corrector"].parent):
         return skip(NAME, outputs, "there is no corrector to distil")
     if params.distill.optimization.epochs == 0:

@@ -1,5 +1,7 @@
 """Encode every frame of every split once, so that later stages train on latents alone.
 
+Of a steady problem the two frames are the problem and its solution.
+
 dvc repro encode_latents
 """
 
@@ -12,6 +14,7 @@ from ups.data.dataset import read_metadata, read_split
 from ups.data.fields import Split
 from ups.data.latents import LatentsWriter
 from ups.data.reference_frame import ReferenceFrame
+from ups.data.steady import as_pairs
 from ups.models.codec import Codec
 from ups.models.weights import load_model, weights_hash
 from ups.parameters.section import Section
@@ -41,7 +44,7 @@ def run(params: Params, inputs: Inputs, outputs: Path) -> dict[str, Any]:
     metrics: dict[str, Any] = {}
     with LatentsWriter(outputs / "latents.h5", metadata, weights_hash(folder)) as writer:
         for split in SPLITS:
-            data = read_split(inputs["dataset"], split)
+            data = as_pairs(read_split(inputs["dataset"], split))
             frames = frame.observe(data.fields).fields.flatten(0, 1).split(1024)
             with torch.no_grad():
                 tokens = torch.cat([codec.encode(u.to(machine.device)).cpu() for u in frames])

@@ -6,7 +6,8 @@ Reads the data set and all trained models (a skipped stage says so in its `confi
 `history.csv` beside the weights, which says nothing that the weights do not depend on. Decides on the validation split
 which parts the assembled surrogate consists of. Writes `metrics.json` (with the model `ensemble` where the corrector
 draws, and that decision in `assembly`), `per_trajectory.parquet`, `error_vs_time.csv`, `figures/*.png` and the
-self-contained `surrogate/`, and prints the results table.
+self-contained `surrogate/`, and prints the results table. A steady problem has no forecasts:
+`ups.stages.steady_evaluation` solves it, with the same files but for the surrogate, and `error_vs_iterations.csv`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import pandas as pd
 from ups.data.dataset import read_split
 from ups.data.fields import FieldMetadata, Trajectories
 from ups.data.quantities import conserved
+from ups.data.steady import is_steady
 from ups.evaluation import assembly, baselines, finite_volume, records
 from ups.evaluation.competition import compete
 from ups.evaluation.ensemble_scores import ensemble_score
@@ -38,6 +40,7 @@ from ups.parameters.evaluate import Evaluate
 from ups.parameters.section import Section
 from ups.stages.machine import project_machine
 from ups.stages.runner import Inputs, main
+from ups.stages.steady_evaluation import evaluate_steady
 
 NAME = "evaluate"
 INPUTS = {
@@ -46,6 +49,8 @@ INPUTS = {
     "codec_config": "artifacts/train_codec/config.json",
     "operator": "artifacts/train_operator/model.safetensors",
     "operator_config": "artifacts/train_operator/config.json",
+    "prior": "artifacts/train_steady_prior/model.safetensors",
+    "prior_config": "artifacts/train_steady_prior/config.json",
     "corrector": "artifacts/train_diffusion/model.safetensors",
     "corrector_config": "artifacts/train_diffusion/config.json",
     "corrector_metrics": "artifacts/train_diffusion/metrics.json",
@@ -66,6 +71,8 @@ class Params(Section):
 def run(params: Params, inputs: Inputs, outputs: Path) -> dict[str, Any]:
     settings, machine = params.evaluate, project_machine()
     test, validation = (read_split(inputs["data"], split) for split in ("test", "validation"))
+    if is_steady(test.metadata):
+        return evaluate_steady(inputs, test, validation, settings, machine, outputs)
     device = str(machine.device)
     folders = {part: inputs[part].parent for part in ("codec", "operator", "corrector", "student")}
     surrogate = load_surrogate(**folders, metadata=test.metadata).to(device)

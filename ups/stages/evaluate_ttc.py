@@ -24,6 +24,7 @@ from ups.parameters.evaluate_ttc import EvaluateTTC
 from ups.parameters.section import Section
 from ups.stages.machine import project_machine
 from ups.stages.runner import Inputs, main
+from ups.stages.skipping import STEADY, is_for_steady
 
 NAME = "evaluate_ttc"
 INPUTS = {
@@ -49,6 +50,8 @@ class Params(Section):
 
 def run(params: Params, inputs: Inputs, outputs: Path) -> dict[str, Any]:
     """Run the search and its controls on the test split."""
+    if is_for_steady(inputs["operator"].parent):
+        return _skip(outputs, STEADY)
     machine = project_machine()
     settings = params.evaluate_ttc
     data, validation = (read_split(inputs["dataset"], name).to(machine.device) for name in ("test", "validation"))

@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
-from ups.models.weights import save_skipped
+from ups.models.weights import read_config, save_skipped
+
+STEADY = "the equation is steady"
 
 
 def skip(stage: str, outputs: Path, reason: str) -> dict[str, str]:
@@ -10,3 +12,8 @@ def skip(stage: str, outputs: Path, reason: str) -> dict[str, str]:
     print(f"{stage}: skipped, {reason}")
     save_skipped(outputs, reason)
     return {"status": "skipped", "reason": reason}
+
+
+def is_for_steady(operator: Path) -> bool:
+    """Tell from the operator's folder whether its stage was skipped because there is no time to step in."""
+    return read_config(operator).get("reason") == STEADY

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from ups.data.dataset import read_split
+from ups.data.steady import as_pairs, is_steady
 from ups.models.conditioning import conditioning_arguments
 from ups.models.fno import fno_of_size
 from ups.models.weights import read_config
@@ -25,6 +26,7 @@ INPUTS = {
     "dataset": "artifacts/prepare_data/dataset.h5",
     "codec_config": "artifacts/train_codec/config.json",
     "operator_config": "artifacts/train_operator/config.json",
+    "prior_config": "artifacts/train_steady_prior/config.json",
 }
 
 
@@ -36,15 +38,16 @@ class Params(Section):
 
 
 def run(params: Params, inputs: Inputs, outputs: Path) -> dict[str, Any]:
-    """Train on the fields; the configurations of codec and operator are read for their size only."""
+    """Train on the fields; the configurations of the surrogate's parts are read for their size only."""
     settings = params.train_baseline
     if settings.optimization.epochs == 0:
         return skip(NAME, outputs, "train_baseline.optimization.epochs is 0")
     machine = project_machine()
-    train, validation = (read_split(inputs["dataset"], split).to(machine.device) for split in ("train", "validation"))
-    size = settings.num_parameters or sum(
-        read_config(inputs[key].parent)["parameters"] for key in ("codec_config", "operator_config")
-    )
+    splits = (as_pairs(read_split(inputs["dataset"], split)) for split in ("train", "validation"))
+    train, validation = (data.to(machine.device) for data in splits)
+    # The step of a steady problem is the prior's: one step from the problem to its solution.
+    parts = ("codec_config", "prior_config" if is_steady(train.metadata) else "operator_config")
+    size = settings.num_parameters or sum(read_config(inputs[key].parent).get("parameters", 0) for key in parts)
     torch.manual_seed(params.seed)
     told = conditioning_arguments(settings.conditioning, train.coefficients, train.metadata)
     model = fno_of_size(size, settings.modes, settings.layers, train.metadata, settings.frame, **told)

@@ -20,7 +20,7 @@ from ups.parameters.section import Section
 from ups.parameters.train_diffusion import TrainDiffusion
 from ups.stages.machine import project_machine
 from ups.stages.runner import Inputs, main
-from ups.stages.skipping import skip
+from ups.stages.skipping import STEADY, is_for_steady, skip
 from ups.stages.training import Execution
 from ups.training.corrector import DecodedRollouts, FlowObjective, ResidualObjective
 from ups.training.residuals import Residuals
@@ -49,6 +49,8 @@ def run(params: Params, inputs: Inputs, outputs: Path) -> dict[str, Any]:
     Whether the surrogate uses it is decided by `evaluate`, on decoded rollouts.
     """
     settings = params.train_diffusion
+    if is_for_steady(inputs["operator"].parent):
+        return {**skip(NAME, outputs, STEADY), "beats_zero_correction": False}
     if settings.optimization.epochs == 0:
         return {**skip(NAME, outputs, "train_diffusion.optimization.epochs is 0"), "beats_zero_correction": False}
     machine = project_machine()

@@ -11,6 +11,7 @@ import torch
 from ups.data.dataset import read_split
 from ups.data.latents import read_latents
 from ups.data.reference_frame import ReferenceFrame
+from ups.data.steady import is_steady
 from ups.models.codec import Codec
 from ups.models.conditioning import conditioning_arguments
 from ups.models.operator import LatentOperator
@@ -20,6 +21,7 @@ from ups.parameters.section import Section
 from ups.parameters.train_operator import TrainOperator
 from ups.stages.machine import project_machine
 from ups.stages.runner import Inputs, main
+from ups.stages.skipping import STEADY, skip
 from ups.stages.training import Execution
 from ups.training.machine import Machine
 from ups.training.operator import FieldSpace, OperatorObjective
@@ -45,6 +47,8 @@ def run(params: Params, inputs: Inputs, outputs: Path) -> dict[str, Any]:
     """Train on rollouts from true frames; the metrics hold one-step and rollout errors in latent space."""
     machine = project_machine()
     train, validation = (read_latents(inputs["latents"], split).to(machine.device) for split in ("train", "validation"))
+    if is_steady(train.metadata):
+        return skip(NAME, outputs, STEADY)
     settings = params.train_operator
     shape, dim = token_grid(train.metadata.grid.points, train.tokens.shape[2]), train.tokens.shape[3]
     arguments: dict[str, Any] = {

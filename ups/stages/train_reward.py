@@ -18,7 +18,7 @@ from ups.parameters.section import Section
 from ups.parameters.train_reward import TrainReward
 from ups.stages.machine import project_machine
 from ups.stages.runner import Inputs, main
-from ups.stages.skipping import skip
+from ups.stages.skipping import STEADY, is_for_steady, skip
 from ups.stages.training import Execution
 from ups.training.reward import CHANCE, RewardObjective
 
@@ -47,6 +47,8 @@ def run(params: Params, inputs: Inputs, outputs: Path) -> dict[str, Any]:
     settings = params.train_reward
     if settings.optimization.epochs == 0:
         return skip(NAME, outputs, "train_reward.optimization.epochs is 0")
+    if is_for_steady(inputs["operator"].parent):
+        return skip(NAME, outputs, STEADY)
     machine = project_machine()
     splits = {name: read_split(inputs["dataset"], name) for name in ("train", "validation")}
     metadata = splits["train"].metadata

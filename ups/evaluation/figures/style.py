@@ -14,7 +14,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
-from ups.evaluation.names import finite_volume_cells
+from ups.evaluation.names import finite_volume_cells, steady_prior_iterations
 
 P = ParamSpec("P")
 
@@ -48,8 +48,10 @@ _MODELS = {
     "corrected": (RED, "D", "dashdot"),
     "student": (PINK, "P", "dotted"),
     "assembled": (BLACK, "*", "dashdotdot"),
+    "mean_solution": (GREY, "_", "dashdot"),
+    "steady_prior": (BLACK, "*", "dashdotdot"),
 }
-_FINITE_VOLUME_MARKERS = ("1", "2", "3", "4", "+", "x")
+_NUMBERED_MARKERS = ("1", "2", "3", "4", "+", "x")
 _STYLE: Any = {
     "figure.dpi": 120,
     "savefig.dpi": 150,
@@ -92,10 +94,10 @@ def save(figure: Figure, path: Path) -> None:
 
 def line_style(model: str) -> dict[str, Any]:
     """Return the keyword arguments of `plot` for a model's line."""
-    cells = finite_volume_cells(model)
-    if cells:
-        marker = _FINITE_VOLUME_MARKERS[cells.bit_length() % len(_FINITE_VOLUME_MARKERS)]
-        return {"color": GREEN, "marker": marker, "linestyle": _DASHES["dashed"], "markersize": 7}
+    for number, colour in ((finite_volume_cells(model), GREEN), (steady_prior_iterations(model), BLUE)):
+        if number:
+            marker = _NUMBERED_MARKERS[number.bit_length() % len(_NUMBERED_MARKERS)]
+            return {"color": colour, "marker": marker, "linestyle": _DASHES["dashed"], "markersize": 7}
     colour, marker, dash = _MODELS.get(model, (BLACK, ".", "solid"))
     return {"color": colour, "marker": marker, "linestyle": _DASHES[dash], "markerfacecolor": "white"}
 
