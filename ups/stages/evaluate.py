@@ -4,8 +4,9 @@
 
 Reads the data set and all trained models (a skipped stage says so in its `config.json`), and for the figures the
 `history.csv` beside the weights, which says nothing that the weights do not depend on. Writes
-`metrics.json` (with the model `ensemble` where the corrector draws), `per_trajectory.parquet`, `error_vs_time.csv`,
-`figures/*.png` and the self-contained `surrogate/`, and prints the results table.
+`metrics.json` (with the model `ensemble` where the corrector draws, and `validation`, the surrogate's errors there),
+`per_trajectory.parquet`, `error_vs_time.csv`, `figures/*.png` and the self-contained `surrogate/`, and prints the
+results table.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ from ups.evaluation.competition import compete
 from ups.evaluation.ensemble_scores import ensemble_score
 from ups.evaluation.figures.gallery import draw_figures
 from ups.evaluation.protocols import Forecaster, Protocol
+from ups.evaluation.reductions import estimate
 from ups.evaluation.regime_table import regime_tables
-from ups.evaluation.scores import Scores, reconstruction_scores, score
+from ups.evaluation.scores import FULL, Scores, reconstruction_scores, score
 from ups.evaluation.table import results_table
 from ups.inference.ensemble import EnsembleMean, drawing_forecaster, is_stochastic
 from ups.inference.surrogate import Surrogate, load_surrogate
@@ -81,6 +83,7 @@ def run(params: Params, inputs: Inputs, outputs: Path) -> dict[str, Any]:
     if is_stochastic(getattr(surrogate, "corrector", None)):
         scores[ENSEMBLE] = _ensemble(surrogate, test, settings, device)
     metrics = _metrics(scores, test, surrogate, inputs["corrector_metrics"], choice, settings.batch_size, device)
+    metrics["validation"] = _on_validation(models, surrogate, validation, settings, device)
     records.write_records(outputs, scores, test)
     candidates = [{**entry, "protocol": choice["protocol"]} for entry in choice.get("candidates", [])]
     draw_figures(outputs / "figures", scores, test, metrics, _histories(inputs), SURROGATE, candidates)
@@ -109,6 +112,19 @@ def _score(name: str, forecaster: Forecaster, data: Trajectories, settings: Eval
             **_how(settings, device),
         )
     return results
+
+
+def _on_validation(
+    models: dict[str, Forecaster], surrogate: Surrogate, validation: Trajectories, settings: Evaluate, device: str
+) -> dict[str, Any]:
+    """Return the surrogate's nRMSE on validation, model -> protocol -> metric: what may choose between parameters."""
+    protocol = _rolling(settings)
+    found: dict[str, Any] = {}
+    for mode in surrogate.modes:
+        if mode != "zero_correction":  # the operator under another name
+            result = score(models[mode], validation, protocol, batch_size=settings.batch_size, device=device)
+            found[mode] = {protocol: {"nrmse": estimate(result.horizons["nrmse"][FULL])}}
+    return found
 
 
 def _ensemble(surrogate: Surrogate, data: Trajectories, settings: Evaluate, device: str) -> dict[str, Scores]:
