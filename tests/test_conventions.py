@@ -153,7 +153,13 @@ def _imports_of_flow(path: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("package", "owner"), [("mlflow", "ups/tracking/"), ("dvc", "ups/pipeline/"), ("prefect", "flows/")]
+    ("package", "owner"),
+    [
+        ("mlflow", "ups/tracking/"),
+        ("dvc", "ups/pipeline/"),
+        ("prefect", "flows/"),
+        ("optuna", "ups/pipeline/samplers.py"),
+    ],
 )
 def test_one_place_imports_each_tool(package, owner):
     users = {path.relative_to(ROOT).as_posix() for path in SOURCES if package in foreign_imports(path)}

@@ -47,7 +47,12 @@ def list_names(as_json: AsJson = False) -> None:
     for kind, known in found.items():
         print(f"{kind}: {', '.join(known)}")
     for sweep in lists:
-        print(f"sweep {sweep.name}: {', '.join(sweep.variants)}, seeds {', '.join(map(str, sweep.seeds)) or 'of each'}")
+        what = ", ".join(sweep.variants)
+        if sweep.search:
+            what = (
+                f"{sweep.search.trials} trials around {what} by {sweep.search.sampler}, scored by {sweep.search.score}"
+            )
+        print(f"sweep {sweep.name}: {what}, seeds {', '.join(map(str, sweep.seeds)) or 'of each'}")
     print(f"in use: {chosen.arguments() if chosen else 'params/base.yaml as it stands'}")
 
 

@@ -60,7 +60,11 @@ COMMANDS = {
     ),
     "sweep": Entry(
         "a stage failed; 128 + n: ended by signal n, and the same command goes on from there",
-        ("ups sweep golden no-diffusion --preset tiny", "ups sweep --sweep golden-vs-light --seeds 0-5 --workers 2"),
+        (
+            "ups sweep golden no-diffusion --preset tiny",
+            "ups sweep --sweep golden-vs-light --seeds 0-5 --workers 2",
+            "ups sweep --sweep corrector-search --workers 2",
+        ),
     ),
     "compare": Entry(
         "there are no results of a variant; every verdict ends with 0",

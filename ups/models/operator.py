@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ups.models.conditioning import CoefficientScale, compressed
+from ups.data.fields import FieldMetadata
+from ups.models.conditioning import CoefficientScale, compressed, conditioning_arguments
 from ups.models.pde_transformer import PdeTransformer
 from ups.models.stacked_transformer import StackedTransformer
-from ups.models.token_grid import Size, axes
+from ups.models.token_grid import Size, axes, token_grid
 from ups.models.token_network import TokenNetwork
 
 BACKBONES: dict[str, type[nn.Module]] = {
@@ -19,6 +20,29 @@ BACKBONES: dict[str, type[nn.Module]] = {
     "stacked_transformer": StackedTransformer,
     "token_convolution": TokenNetwork,
 }
+
+
+def operator_arguments(
+    backbone: dict[str, Any], tokens: int, dim: int, coefficients: Tensor, metadata: FieldMetadata, told: bool = True
+) -> dict[str, Any]:
+    """Return what builds an operator for some data.
+
+    Args:
+        backbone: name and arguments of its network.
+        tokens, dim: of the latent space.
+        coefficients: of the training trajectories, (B, P).
+        metadata: of the same.
+        told: see `conditioning_arguments`.
+    """
+    shape = token_grid(metadata.grid.points, tokens)
+    return {
+        "tokens": shape[0] if len(shape) == 1 else list(shape),
+        "dim": dim,
+        "num_coefficients": coefficients.shape[1],
+        "dt": metadata.dt,
+        "backbone": backbone,
+        **conditioning_arguments(told, coefficients, metadata),
+    }
 
 
 class LatentOperator(nn.Module):

@@ -21,6 +21,7 @@ from ups.parameters.flat import covered, flatten, put
 from ups.parameters.schema import Parameters
 
 DEFAULT_PRESET = "default"
+TRIALS = BASE.parent / "trials"  # variants that searches drew: they have names like all others, and are not in git
 
 
 @dataclass(frozen=True)
@@ -214,6 +215,9 @@ def _overlay_file(kind: str, name: str) -> Layer:
 
 
 def _path(kind: str, name: str) -> Path:
+    trial = TRIALS / f"{name}.yaml"
+    if kind == "variants" and name not in names(kind) and trial.is_file():
+        return trial
     if name not in names(kind):
         singular = kind.removesuffix("s")
         raise ParameterError(

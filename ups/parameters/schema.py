@@ -56,6 +56,7 @@ class Parameters(Section):
                 f"train_operator.frames_per_call = {frames}: the corrector refines single steps. Set it to 1, or leave "
                 "the corrector out with train_diffusion.optimization.epochs = 0"
             )
+        self._check_joint_operator()
         self._check_corrector()
         self._check_regimes()
         self._check_learned_reward()
@@ -82,6 +83,27 @@ class Parameters(Section):
                         f"data.train_on.{name} = {value:g} is none of task.coefficients.{name} = "
                         f"{list(listed(known))}: a regime that is trained on must be in the data"
                     )
+
+    def _check_joint_operator(self) -> None:
+        """Refuse to start the operator from weights that are not there or do not fit."""
+        operator, joint = self.train_operator, self.train_codec.joint_operator
+        if joint and self.latent.tokens % joint.model.token_multiple:
+            raise ValueError(
+                f"latent.tokens = {self.latent.tokens} must be divisible by {joint.model.token_multiple}, for "
+                "train_codec.joint_operator.model"
+            )
+        if operator.initial == "fresh":
+            return
+        if joint is None:
+            raise ValueError(
+                "train_operator.initial = 'joint', but train_codec trains no operator: set train_codec.joint_operator, "
+                "as the variant joint-operator does, or train_operator.initial to 'fresh'"
+            )
+        if joint.model != operator.model or not operator.conditioning or operator.frames_per_call > 1:
+            raise ValueError(
+                "train_operator.initial = 'joint' needs the operator that train_codec trains: the same train_operator."
+                f"model as train_codec.joint_operator.model ({joint.model!r}), conditioning true, frames_per_call 1"
+            )
 
     def _check_corrector(self) -> None:
         """Refuse a student of another kind of corrector, and a search that cannot pay for its candidates."""

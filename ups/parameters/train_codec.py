@@ -4,7 +4,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from ups.parameters.section import NonNegative, NonNegativeFloat, Optimization, Positive, Section
+from ups.parameters.section import NonNegative, NonNegativeFloat, Optimization, Positive, PositiveFloat, Section
+from ups.parameters.train_operator import Backbone
 
 
 class GridEncoder(Section):
@@ -81,12 +82,29 @@ class InverseLosses(Section):
     frequency: Positive
 
 
+class JointOperator(Section):
+    """An operator that is trained together with the codec, on one decoded step; see `ups.training.joint`.
+
+    Attributes:
+        weight: of its loss, beside the reconstruction's 1.
+        model: its network. It stands here and not in `train_operator` alone, so that the codec does not depend on the
+            operator of a pipeline that trains them one after the other.
+    """
+
+    weight: PositiveFloat
+    model: Backbone
+
+
 class TrainCodec(Section):
-    """The codec: architecture, losses, training. The only stage that trains it."""
+    """The codec: architecture, losses, training. The only stage that trains it.
+
+    `joint_operator`: null trains the codec alone.
+    """
 
     encoder: Encoder
     decoder: Decoder
     inverse_losses: InverseLosses
+    joint_operator: JointOperator | None = None
     optimization: Optimization
 
     @model_validator(mode="after")

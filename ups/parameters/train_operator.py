@@ -141,11 +141,15 @@ class TrainOperator(Section):
     student, search) refine single steps and need 1. `symmetries`: of the equation, by one of which, drawn at random,
     each training sample is moved.
 
+    `initial`: where the training starts: `fresh` draws the weights, `joint` takes those that the codec's stage trained
+    with the codec (`train_codec.joint_operator`).
+
     `conditioning`: where several regimes are trained on, whether the network is told their coefficients: true modulates
     every block by their standardised logarithms, false shows the same network zeros in their place. A single regime has
     nothing to tell, and the network is the recipe's in either case.
     """
 
+    initial: Literal["fresh", "joint"] = "fresh"
     model: Backbone
     conditioning: bool = True
     reencode: bool

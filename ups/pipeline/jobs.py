@@ -9,12 +9,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ups.errors import UpsError
 from ups.parameters import selection
 from ups.parameters.files import BASE, read_yaml
 from ups.parameters.overlay import complete
 from ups.parameters.selection import Selection
 from ups.parameters.sweeps import parse_seeds, read_sweep
-from ups.pipeline import stages
+from ups.pipeline import stages, trials
 
 BASE_NAME = "base"
 
@@ -108,14 +109,28 @@ def choose(
         preset, task: see `resolve`.
 
     Raises:
-        UpsError: as `resolve`, or if `dvc.yaml` does not match the stages' modules.
+        UpsError: as `resolve`, if `dvc.yaml` does not match the stages' modules, or if the sweep is a search whose
+            trials are drawn as it goes.
     """
-    if Path("ups/stages").is_dir():  # a project of other commands has no modules to compare with
-        stages.check()
+    check()
     named = read_sweep(sweep) if sweep else None
-    wanted = [*(named.variants if named else ()), *(variants or ())]
+    listed = list(named.variants) if named else []
+    if named and named.search:
+        if not named.search.known_in_advance:
+            raise UpsError(
+                f"The trials of {named.name} are drawn as it goes, each from the scores of those before: there is no "
+                f"list of them. Run it with `ups sweep --sweep {named.name}`; `ups plan` shows what it draws next."
+            )
+        made = trials.drawn(named.search, 0, named.search.trials, (), preset, task)
+        listed += [trial.name for trial in made if not trial.pruned]
     chosen = parse_seeds(seeds) if isinstance(seeds, str) else seeds
-    return resolve(wanted, chosen or (named.seeds if named else ()), preset, task)
+    return resolve([*listed, *(variants or ())], chosen or (named.seeds if named else ()), preset, task)
+
+
+def check() -> None:
+    """Refuse a `dvc.yaml` that does not match the stages' modules; a project of other commands has none to compare."""
+    if Path("ups/stages").is_dir():
+        stages.check()
 
 
 def parameters(job: Job) -> dict[str, Any]:

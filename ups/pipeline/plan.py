@@ -24,6 +24,8 @@ from ups.pipeline.jobs import Job
 from ups.pipeline.predictions import Predictor, Workload, workload
 from ups.pipeline.stages import DVC_YAML
 
+_PROVENANCE = "provenance.json"
+
 
 class Action(StrEnum):
     """What becomes of a stage."""
@@ -136,6 +138,10 @@ class Plan:
         """
         return record(node, self.store, self.sources)
 
+    def metrics(self, node: Node) -> dict[str, Any]:
+        """Return the `metrics.json` of a node whose outputs are in the cache; empty if it holds none."""
+        return _json(self.store, node.outs or (), "metrics.json")
+
     def as_json(self) -> dict[str, Any]:
         return {
             "executions": self.executions,
@@ -224,7 +230,7 @@ def _decide(made: Plan, history: History) -> None:
 def environment_change(node: Node, outs: Iterable[Entry], store: Store, history: History) -> str:
     """Return how the environment that a result was made in differs from the present one; empty if it does not."""
     execution = history.of(node.fingerprint)
-    before = execution.environment if execution else _from_provenance(_provenance(store, outs))
+    before = execution.environment if execution else _from_provenance(_json(store, outs, _PROVENANCE))
     now = node.environment
     changes = [f"{key} {before[key]}, now {now[key]}" for key in now if key in before and before[key] != now[key]]
     return ", ".join(changes)
@@ -240,7 +246,7 @@ def _predict(made: Plan, history: History) -> None:
         workloads[node.fingerprint] = workload(node.description, above)
         node.seconds = predictor.seconds(node.stage, node.fingerprint, workloads[node.fingerprint])
         if node.seconds is None and node.outs:
-            seconds = _provenance(made.store, node.outs).get("seconds")
+            seconds = _json(made.store, node.outs, _PROVENANCE).get("seconds")
             if isinstance(seconds, int | float):
                 node.seconds = noted[node.stage] = float(seconds)
     for node in made.nodes:
@@ -248,10 +254,11 @@ def _predict(made: Plan, history: History) -> None:
             node.seconds = noted.get(node.stage)
 
 
-def _provenance(store: Store, outs: Iterable[Entry]) -> dict[str, Any]:
+def _json(store: Store, outs: Iterable[Entry], name: str) -> dict[str, Any]:
+    """Return what a JSON file among a stage's outputs holds; empty if it is not there or no mapping."""
     for out in outs:
         for path, md5 in store.files(out):
-            if path == f"{out['path']}/provenance.json":
+            if path == f"{out['path']}/{name}":
                 try:
                     content = json.loads(store.object_path(md5).read_text(encoding="utf-8"))
                 except (OSError, ValueError):

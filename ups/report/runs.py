@@ -12,7 +12,7 @@ from ups.parameters import selection
 from ups.parameters.files import BASE, nearest, read_yaml
 from ups.parameters.overlay import DEFAULT_PRESET, names, read_variant
 from ups.parameters.sweeps import FOLDER as SWEEPS
-from ups.parameters.sweeps import read_sweep
+from ups.parameters.sweeps import Sweep, read_sweep
 from ups.pipeline import results, snapshot
 from ups.pipeline.jobs import BASE_NAME
 from ups.pipeline.run_record import ARTIFACTS
@@ -89,17 +89,18 @@ def choose(
     """
     if not wanted:
         return _working_tree(seeds)
+    found = [(folder, results.read(folder)) for folder in (results.find(name) for name in results.names())]
+    with_results = {result.variant for _, result in found}
     comments: list[str] = []
     variants: list[str] = []
     for name in wanted:
         if (SWEEPS / f"{name}.yaml").is_file():
             comments.append(_comment(SWEEPS / f"{name}.yaml"))
-            variants += read_sweep(name).variants
+            variants += _members(read_sweep(name), preset, task, with_results)
         else:
             variants.append(name)
     variants = list(dict.fromkeys(variants))
-    found = [(folder, results.read(folder)) for folder in (results.find(name) for name in results.names())]
-    _check_known(variants, {result.variant for _, result in found})
+    _check_known(variants, with_results)
     found = [
         (folder, result)
         for folder, result in found
@@ -163,6 +164,14 @@ def hypothesis(run: Run) -> tuple[str, tuple[str, ...], str | None]:
             pass  # the snapshot was removed from git, or made elsewhere
     variant = read_variant(run.variant)
     return variant.hypothesis, variant.varies, variant.extends
+
+
+def _members(sweep: Sweep, preset: str | None, task: str | None, with_results: set[str]) -> list[str]:
+    """Return the variants of a sweep; of a search, its base and the trials that were run."""
+    search = sweep.search
+    numbers = range(search.trials) if search else ()
+    drawn = [search.trial_name(number, preset or DEFAULT_PRESET, task) for number in numbers] if search else []
+    return [*sweep.variants, *(name for name in drawn if name in with_results)]
 
 
 def _working_tree(seeds: Sequence[int] | None) -> Chosen:

@@ -5,15 +5,17 @@
 Reads the data set and all trained models (a skipped stage says so in its `config.json`), and for the figures the
 `history.csv` beside the weights, which says nothing that the weights do not depend on. Decides on the validation split
 which parts the assembled surrogate consists of. Writes `metrics.json` (with the model `ensemble` where the corrector
-draws, and that decision in `assembly`), `per_trajectory.parquet`, `error_vs_time.csv`, `figures/*.png` and the
-self-contained `surrogate/`, and prints the results table. A steady problem has no forecasts:
-`ups.stages.steady_evaluation` solves it, with the same files but for the surrogate, and `error_vs_iterations.csv`.
+draws, that decision in `assembly`, and the models' errors on validation in `validation`), `per_trajectory.parquet`,
+`error_vs_time.csv`, `figures/*.png` and the self-contained `surrogate/`, and prints the results table. A steady problem
+has no forecasts: `ups.stages.steady_evaluation` solves it, with the same files but for the surrogate, and
+`error_vs_iterations.csv`.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
@@ -95,6 +97,7 @@ def run(params: Params, inputs: Inputs, outputs: Path) -> dict[str, Any]:
         scores[ENSEMBLE] = _ensemble(surrogate, test, settings, device)
     metrics = _metrics(scores, test, surrogate, inputs["corrector_metrics"], choice, settings.batch_size, device)
     metrics["assembly"] = decision
+    metrics["validation"] = _on_validation(decision)
     records.write_records(outputs, scores, test)
     candidates = [{**entry, "protocol": choice["protocol"]} for entry in choice.get("candidates", [])]
     draw_figures(outputs / "figures", scores, test, metrics, _histories(inputs), SURROGATE, candidates)
@@ -129,6 +132,15 @@ def _score(name: str, forecaster: Forecaster, data: Trajectories, settings: Eval
             **_how(settings, device),
         )
     return results
+
+
+def _on_validation(decision: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the errors on validation, model -> protocol -> metric: what may choose between parameters."""
+    errors = {**decision["nrmse"], SURROGATE: decision["nrmse"][decision["assembled"]]}
+    return {
+        model: {protocol: {"nrmse": {"mean": error}} for protocol, error in found.items()}
+        for model, found in errors.items()
+    }
 
 
 def _ensemble(surrogate: Surrogate, data: Trajectories, settings: Evaluate, device: str) -> dict[str, Scores]:

@@ -13,6 +13,8 @@ from ups.data.reference_frame import ReferenceFrame
 from ups.data.steady import as_pairs, is_steady
 from ups.errors import ParameterError
 from ups.models.codec import Codec
+from ups.models.operator import LatentOperator, operator_arguments
+from ups.models.weights import save_model, save_skipped
 from ups.parameters.section import Section
 from ups.parameters.shared import Latent
 from ups.parameters.train_codec import TrainCodec
@@ -20,9 +22,12 @@ from ups.stages.machine import project_machine
 from ups.stages.runner import Inputs, main
 from ups.stages.training import Execution
 from ups.training.codec import CodecObjective
+from ups.training.joint import JointModel, JointObjective
+from ups.training.loop import Trained
 
 NAME = "train_codec"
 INPUTS = {"dataset": "artifacts/prepare_data/dataset.h5"}
+OPERATOR = "operator"  # the folder, beside the codec's weights, of the operator that was trained with it
 
 
 class Params(Section):
@@ -63,11 +68,24 @@ def run(params: Params, inputs: Inputs, outputs: Path) -> dict[str, Any]:
         frame.observe(train.fields), frame.observe(validation.fields), params.train_codec.inverse_losses
     )
     execution = Execution(NAME, params, inputs, outputs, machine)
-    trained = execution.train(
-        Codec(**arguments), objective.loss, objective.validate, len(objective.train), params.train_codec.optimization
+    codec, joint, optimization = Codec(**arguments), params.train_codec.joint_operator, params.train_codec.optimization
+    (outputs / OPERATOR).mkdir(exist_ok=True)  # the processes of a team share it
+    if joint is None:
+        trained = execution.train(codec, objective.loss, objective.validate, len(objective.train), optimization)
+        save_skipped(outputs / OPERATOR, "train_codec.joint_operator is null")
+        metrics = execution.finish(trained, arguments)
+        return {**metrics, "reconstruction_nrmse": metrics["val_loss"]}
+    operator = operator_arguments(
+        joint.model.model_dump(), params.latent.tokens, params.latent.dim, train.coefficients, train.metadata
     )
+    model = JointModel(codec, LatentOperator(**operator)).to(machine.device)
+    both = JointObjective(objective, (train.coefficients, validation.coefficients), train.num_frames, joint.weight)
+    together = execution.train(model, both.loss, both.validate, len(objective.train), optimization)
+    save_model(outputs / OPERATOR, together.model.operator, operator, execution.fingerprint)
+    trained = Trained(together.model.codec, together.history, together.updates, together.seconds)
     metrics = execution.finish(trained, arguments)
-    return {**metrics, "reconstruction_nrmse": metrics["val_loss"]}
+    one_step = together.history.rows[-1]["val_one_step_nrmse"]
+    return {**metrics, "reconstruction_nrmse": metrics["val_loss"], "val_one_step_nrmse": one_step}
 
 
 if __name__ == "__main__":

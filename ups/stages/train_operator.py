@@ -12,11 +12,10 @@ from ups.data.dataset import read_split
 from ups.data.latents import read_latents
 from ups.data.reference_frame import ReferenceFrame
 from ups.data.steady import is_steady
+from ups.errors import ParameterError
 from ups.models.codec import Codec
-from ups.models.conditioning import conditioning_arguments
-from ups.models.operator import LatentOperator
-from ups.models.token_grid import token_grid
-from ups.models.weights import load_model
+from ups.models.operator import LatentOperator, operator_arguments
+from ups.models.weights import is_skipped, load_model
 from ups.parameters.section import Section
 from ups.parameters.train_operator import TrainOperator
 from ups.stages.machine import project_machine
@@ -33,6 +32,8 @@ INPUTS = {
     "dataset": "artifacts/prepare_data/dataset.h5",
     "codec": "artifacts/train_codec/model.safetensors",
     "codec_config": "artifacts/train_codec/config.json",
+    "joint_operator": "artifacts/train_codec/operator/model.safetensors",
+    "joint_operator_config": "artifacts/train_codec/operator/config.json",
 }
 
 
@@ -50,20 +51,20 @@ def run(params: Params, inputs: Inputs, outputs: Path) -> dict[str, Any]:
     if is_steady(train.metadata):
         return skip(NAME, outputs, STEADY)
     settings = params.train_operator
-    shape, dim = token_grid(train.metadata.grid.points, train.tokens.shape[2]), train.tokens.shape[3]
+    tokens, dim = train.tokens.shape[2:]
     arguments: dict[str, Any] = {
-        "tokens": shape[0] if len(shape) == 1 else list(shape),
-        "dim": dim,
-        "num_coefficients": train.coefficients.shape[1],
-        "dt": train.metadata.dt,
-        "backbone": settings.model.model_dump(),
+        **operator_arguments(
+            settings.model.model_dump(), tokens, dim, train.coefficients, train.metadata, settings.conditioning
+        ),
         "reencode": settings.reencode,
         "frames_per_call": settings.frames_per_call,
-        **conditioning_arguments(settings.conditioning, train.coefficients, train.metadata),
     }
     torch.manual_seed(params.seed)
     operator = LatentOperator(**arguments)
-    operator.set_statistics(train.tokens.mean((0, 1, 2)), train.tokens.std((0, 1, 2)))
+    if settings.initial == "joint":
+        _start_from(operator, inputs["joint_operator"].parent)
+    else:
+        operator.set_statistics(train.tokens.mean((0, 1, 2)), train.tokens.std((0, 1, 2)))
     check(settings.symmetries, train.metadata)
     objective = OperatorObjective(
         train, validation, settings.losses, settings.rollout, _fields(inputs, machine), settings.symmetries
@@ -73,6 +74,22 @@ def run(params: Params, inputs: Inputs, outputs: Path) -> dict[str, Any]:
     metrics = execution.finish(trained, arguments)
     last = trained.history.rows[-1]
     return {**metrics, **{key: last[key] for key in ("val_rollout_loss", "val_rollout_nrmse") if key in last}}
+
+
+def _start_from(operator: LatentOperator, folder: Path) -> None:
+    """Take the weights of the operator that was trained with the codec, the scale of the latents included."""
+    if is_skipped(folder):
+        raise ParameterError(
+            "train_operator.initial = 'joint', but train_codec trained no operator. Set train_codec.joint_operator, as "
+            "the variant joint-operator does, or train_operator.initial to 'fresh'."
+        )
+    try:
+        operator.load_state_dict(load_model(folder, LatentOperator).state_dict())
+    except RuntimeError as error:
+        raise ParameterError(
+            f"train_operator.initial = 'joint': the operator in {folder} is of another kind ({error}). Give "
+            "train_codec.joint_operator.model and train_operator.model the same values, or start 'fresh'."
+        ) from None
 
 
 def _fields(inputs: Inputs, machine: Machine) -> FieldSpace:
