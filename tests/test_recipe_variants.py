@@ -9,7 +9,10 @@ from ups.parameters.flat import differences
 from ups.parameters.overlay import read_variant, resolve
 from ups.parameters.sweeps import read_sweep
 
-VARIANTS = sorted(path.stem for path in (ROOT / "params/variants").glob("*.yaml"))
+# The steady prior is none of the recipe's, and has no place on tasks with a time.
+VARIANTS = sorted(
+    path.stem for path in (ROOT / "params/variants").glob("*.yaml") if not path.stem.startswith("steady-prior")
+)
 WITHOUT = [name for name in VARIANTS if name.startswith("flagship-without-")]
 # science.md, section 3: tokens, dim, hidden, depths, group, heads.
 SIZES = {
