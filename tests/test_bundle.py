@@ -305,11 +305,10 @@ def test_a_choice_of_what_is_not_there(original, tmp_path):
     refused(lacking, r"lacks the parts \['student'\]")
 
 
-@pytest.mark.parametrize(("pays", "expected"), [(True, "corrected"), (False, "operator")])
-def test_a_bundle_from_before_the_choice_says_whether_its_corrector_pays(bundle, pays, expected):
+def test_a_bundle_that_does_not_say_what_it_uses(bundle):
     content = json.loads((bundle / BUNDLE).read_text())
-    write_manifest(bundle, {"metadata": content["metadata"], "corrector_pays": pays})
-    assert ups.load(bundle).surrogate.choice == expected
+    write_manifest(bundle, {"metadata": content["metadata"]})
+    refused(bundle, r"does not say which of .* it uses \(`assembled`\)")
 
 
 def test_a_part_of_another_surrogate_does_not_fit(bundle, tmp_path):

@@ -127,13 +127,13 @@ def test_evaluates_the_test_split_and_writes_everything(inputs, tmp_path, capsys
     assert metrics["operator"]["pdebench"]["evaluations_per_trajectory"] == 6
     assert set(metrics["paired_with_operator"]) >= {"assembled", "fno", "persistence_last"}
     assert "finite_volume_choice" not in metrics  # advection has its exact shift
-    # On validation, by hand: the third frame held and drifting, against the six that follow.
+    # On validation, by hand: exact but for .1 per step, scattered by a tenth over the trajectories.
     fields = advected_sines(trajectories=3, frames=9, mean=5.0).fields[:, :, 0].double()
-    for mode, amount in (("operator", 0.1), ("assembled", 0.05)):
-        held = fields[:, 2:3] + amount * torch.arange(1, 7)[:, None]
-        ratio = (held - fields[:, 3:]).square().mean(-1).sqrt() / fields[:, 3:].square().mean(-1).sqrt()
+    wrong = 0.1 * torch.linspace(0.9, 1.1, 3)[:, None] * torch.arange(1, 7)
+    by_hand = (wrong / fields[:, 3:].square().mean(-1).sqrt()).mean()
+    for mode in ("operator", "assembled"):
         found = metrics["validation"][mode]["pdebench"]["nrmse"]["mean"]
-        assert found == pytest.approx(float(ratio.mean()), rel=1e-5)
+        assert found == pytest.approx(float(by_hand), rel=1e-4)
     assert {path.name for path in outputs.iterdir()} == {
         "per_trajectory.parquet",
         "error_vs_time.csv",

@@ -279,11 +279,8 @@ def _check_parts_fit(surrogate: Surrogate, folder: Path) -> None:
 
 
 def _choice(content: Mapping[str, Any], place: Path) -> Choice:
-    """Return which step map a bundle uses; bundles made before there was a student to choose say `corrector_pays`."""
-    choice, pays = content.get("assembled"), content.get("corrector_pays")
-    if choice is None and isinstance(pays, bool):
-        has_corrector = any(name.startswith("corrector/") for name in content["files"])
-        return "corrected" if pays and has_corrector else "operator"
+    """Return which step map a bundle uses."""
+    choice = content.get("assembled")
     if choice not in get_args(Choice):
         raise ArtifactError(f"{place} does not say which of {', '.join(get_args(Choice))} it uses (`assembled`).")
     return cast(Choice, choice)

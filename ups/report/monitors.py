@@ -35,7 +35,7 @@ def monitor_section(material: Material) -> Html:
     if not rows:
         return section("monitors", "Monitors", absent("No stage left a history of its training."))
     said = (
-        "Norms are those before clipping: the median of the epochs' medians, and the largest. A gap raises an alarm in a "
+        "Norms before clipping: the median of the epochs' medians, and the largest. A gap raises an alarm in a "
         f"training where it is above {MAX_GAP} and rises, with an interval above zero. The interval of one training "
         "counts epochs that resemble each other for less; that of several is over the trainings."
     )
