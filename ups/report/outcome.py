@@ -161,7 +161,7 @@ def _table(material: Material, there: Sequence[str]) -> Html:
         f"forecasts batched, protocol {there[0]}."
     )
     source = "Source: artifacts/evaluate/per_trajectory.parquet and metrics.json, artifacts/*/history.csv of each run."
-    return Html(table(header, rows) + paragraph(said) + paragraph(source, "source"))
+    return Html(table(header, rows, stacked=True) + paragraph(said) + paragraph(source, "source"))
 
 
 def _costs(variant: str, folders: dict[int, Path], question: Question) -> Costs:
