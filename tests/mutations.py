@@ -74,7 +74,8 @@ class Project:
         for name in {f"artifacts/{stage}/metrics.json"} | set().union(
             *(t.files(self.raw) for t in self.truth.values())
         ):
-            if Path(name).parent == Path(f"artifacts/{stage}"):
+            if Path(f"artifacts/{stage}") in Path(name).parents:
+                (self.folder / name).parent.mkdir(exist_ok=True)
                 (self.folder / name).write_text(f"{name} as written by {node.fingerprint}")
         change(place)
         outs = [made.store.add(f"artifacts/{stage}", self.folder)]

@@ -96,6 +96,9 @@ class Doubling(torch.nn.Module):
     def decode(self, z):
         return 2 * z.transpose(1, 2)
 
+    def conserve(self, z, tokens):
+        return tokens
+
 
 def test_rollouts_are_free_running_decoded_and_measured_against_the_decoded_truth(trained):
     result, _, _, validation = trained

@@ -39,7 +39,8 @@ with LatentsWriter(made / "latents.h5", METADATA, "codec") as writer:
         tokens = torch.randn(8, 6, 8, 4, generator=torch.Generator().manual_seed(seed)).cumsum(1)
         writer.write(split, tokens, torch.full((8, 1), 0.01))
 raw = Selection(sys.argv[1], preset="tiny").resolve()
-inputs = {"latents": made / "latents.h5", "operator": folders["operator"] / "model.safetensors"}
+inputs = {part: folders[part] / "model.safetensors" for part in ("codec", "operator")}
+inputs["latents"] = made / "latents.h5"
 found = {}
 for stage in (train_diffusion, distill):
     outputs = made / stage.NAME

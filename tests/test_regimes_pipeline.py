@@ -27,6 +27,7 @@ from ups.stages import (
     train_codec,
     train_diffusion,
     train_operator,
+    train_steady_prior,
 )
 from ups.stages.runner import execute
 
@@ -39,6 +40,7 @@ STAGES = (
     train_operator,
     train_diffusion,
     distill,
+    train_steady_prior,
     train_baseline,
     evaluate,
 )
