@@ -7,12 +7,15 @@ import pytest
 import torch
 from example_fields import advected_sines
 from safetensors.torch import load_file
+from small_surrogate import CODEC, OPERATOR
 from standin import ROOT
 from torch import nn
 
 from ups.data.dataset import DatasetWriter
 from ups.data.reference_frame import Observed
 from ups.errors import ParameterError
+from ups.models.codec import Codec
+from ups.models.operator import LatentOperator
 from ups.models.weights import is_skipped
 from ups.parameters.files import BASE, read_yaml
 from ups.parameters.overlay import complete, merge, resolve
@@ -34,8 +37,8 @@ class Grows(nn.Module):
         super().__init__()
         self.unused = nn.Parameter(torch.zeros(()))
 
-    def forward(self, z, coefficients):
-        return z + coefficients[:, None]
+    def advance(self, z, coefficients):
+        return (z + coefficients[:, None])[:, None]
 
     def set_statistics(self, mean, std):
         self.statistics = mean, std
@@ -46,6 +49,18 @@ class Keeps(nn.Module):
         return u
 
     decode = encode
+
+    def conserve(self, z, tokens):
+        return tokens
+
+
+class Drifts(LatentOperator):
+    """An operator that adds to the mean which tokens carry, and to nothing else."""
+
+    drift = 0.0
+
+    def advance(self, z, coefficients):
+        return (z + self.drift * (torch.arange(z.shape[-1]) == 0))[:, None]
 
 
 def test_the_one_step_loss_by_hand_stays_inside_a_trajectory():
@@ -73,6 +88,25 @@ def test_the_one_step_loss_by_hand_stays_inside_a_trajectory():
     row = objective.validate(model)
     misses = [b / (10 * b + t + 2) for b in range(3) for t in (*range(4), 3)]
     assert row["val_one_step_nrmse"] == pytest.approx(sum(misses) / 15, rel=1e-5)
+
+
+@pytest.mark.parametrize(("frame", "notices"), [("comoving", False), ("laboratory", True)])
+def test_the_one_step_loss_takes_the_step_of_forecasts(frame, notices):
+    """In the comoving frame a forecast keeps the mean of its start, so that an operator's drift of it costs nothing."""
+    torch.manual_seed(0)
+    codec, operator = Codec(**CODEC, frame=frame), Drifts(**OPERATOR)
+    fields = torch.randn(2, 4, 1, 32)
+    observed = Observed(fields - fields.mean(-1, keepdim=True), torch.zeros(2, 1, 1))
+    settings = InverseLosses(
+        weight=0.0, max_weight=0.0, warmup_epochs=0, ramp="linear", num_queries=4, query_sampling="uniform", frequency=1
+    )
+    objective = JointObjective(CodecObjective(observed, observed, settings), (torch.zeros(2, 1),) * 2, 4, 1.0)
+    losses = []
+    for operator.drift in (0.0, 0.5):
+        terms = objective.loss(JointModel(codec, operator), torch.arange(6), Progress(0, 0, 1), torch.Generator())
+        losses.append(float(terms["one_step"].value.detach()))
+    assert losses[0] > 0
+    assert (losses[1] != pytest.approx(losses[0], rel=1e-4)) is notices
 
 
 @pytest.fixture(scope="module")

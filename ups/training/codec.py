@@ -13,7 +13,7 @@ from ups.data.reference_frame import Observed
 from ups.models.codec import Codec
 from ups.parameters.train_codec import InverseLosses
 from ups.training.loop import Progress
-from ups.training.losses import Term, Terms, mse, relative_square
+from ups.training.losses import Term, Terms, mse, relative_square, relative_squares
 
 
 def inverse_weight(epoch: int, settings: InverseLosses) -> float:
@@ -116,6 +116,5 @@ class CodecObjective:
     def _nrmse(codec: Codec, frames: Tensor, offsets: Tensor) -> float:
         ratios = []
         for u, offset in zip(frames.split(1024), offsets.split(1024), strict=True):
-            error = (codec.decode(codec.encode(u)) - u).flatten(1).square().mean(1)
-            ratios.append((error / (u + offset).flatten(1).square().mean(1).clamp_min(1e-12)).sqrt())
+            ratios.append(relative_squares(codec.decode(codec.encode(u)) - u, u + offset).sqrt())
         return float(torch.cat(ratios).mean())

@@ -20,7 +20,7 @@ from ups.models.rollout import Advance, step_map, unroll
 from ups.models.teacher import DETERMINISTIC_TAU, Corrector, Teacher
 from ups.parameters.train_diffusion import TrainDiffusion
 from ups.training.loop import Progress
-from ups.training.losses import Term, Terms, mse, relative, relative_square, spectral
+from ups.training.losses import Term, Terms, mse, relative, relative_square, relative_squares, spectral
 from ups.training.residuals import Residuals
 from ups.training.tau import TauDraws, weighted_mean
 
@@ -57,8 +57,7 @@ class DecodedRollouts:
         with torch.no_grad():
             calls = list(unroll(step, self.tokens[:, 0], self.coefficients, self.truth.shape[1]))
         predicted = torch.cat([fields for _, fields in calls if fields is not None], dim=1)
-        samples = (predicted - self.truth).flatten(2).square().mean(2)
-        return float((samples / self.truth.flatten(2).square().mean(2).clamp_min(1e-12)).sqrt().mean())
+        return float(relative_squares(predicted - self.truth, self.truth, samples=2).sqrt().mean())
 
 
 class CorrectorObjective(ABC):

@@ -10,7 +10,7 @@ from ups.data.fields import Trajectories
 from ups.data.reference_frame import Observed, ReferenceFrame
 from ups.parameters.shared import Frame
 from ups.training.loop import Progress
-from ups.training.losses import Term, Terms, relative_square
+from ups.training.losses import Term, Terms, relative_square, relative_squares
 from ups.training.sampling import probe
 
 
@@ -48,7 +48,5 @@ class FieldStepObjective:
         samples = probe(len(fields) * self.starts)
         rows, frames = torch.div(samples, self.starts, rounding_mode="floor"), samples % self.starts
         target = fields[rows, frames + 1]
-        error = (model(fields[rows, frames], coefficients[rows]) - target).flatten(1).square().mean(1)
-        return float(
-            (error / (target + observed.offset[rows]).flatten(1).square().mean(1).clamp_min(1e-12)).sqrt().mean()
-        )
+        error = model(fields[rows, frames], coefficients[rows]) - target
+        return float(relative_squares(error, target + observed.offset[rows]).sqrt().mean())

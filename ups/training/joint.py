@@ -8,9 +8,10 @@ from torch import Tensor, nn
 
 from ups.models.codec import Codec
 from ups.models.operator import LatentOperator
+from ups.models.rollout import step_map
 from ups.training.codec import CodecObjective
 from ups.training.loop import Progress
-from ups.training.losses import Term, Terms, relative_square
+from ups.training.losses import Term, Terms, relative_square, relative_squares
 from ups.training.sampling import probe
 
 
@@ -62,9 +63,8 @@ class JointObjective:
         """Return the codec's row, and the nRMSE of one decoded step on validation."""
         samples = probe(len(self.validation[0])).to(self.validation[0].device)
         predicted, target, offset = self._one_step(model, self.validation, samples)
-        error = (predicted - target).flatten(1).square().mean(1)
-        size = (target + offset).flatten(1).square().mean(1).clamp_min(1e-12)
-        return {**self.codec.validate(model.codec), "val_one_step_nrmse": float((error / size).sqrt().mean())}
+        errors = relative_squares(predicted - target, target + offset).sqrt()
+        return {**self.codec.validate(model.codec), "val_one_step_nrmse": float(errors.mean())}
 
     def _one_step(
         self, model: JointModel, data: tuple[Tensor, Tensor, Tensor], indices: Tensor
@@ -74,5 +74,7 @@ class JointObjective:
         fields, offset, coefficients = data
         starts = indices - (indices % self.frames == self.frames - 1).long()
         rows = torch.div(starts, self.frames, rounding_mode="floor")
-        tokens = model.operator(model.codec.encode(fields[starts]), coefficients[rows])
-        return model.codec.decode(tokens), fields[starts + 1], offset[starts]
+        step = step_map(model.operator.advance, model.codec)
+        _, decoded, _ = step(model.codec.encode(fields[starts]), coefficients[rows])
+        assert decoded is not None  # the map has a codec
+        return decoded[:, 0], fields[starts + 1], offset[starts]

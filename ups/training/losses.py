@@ -78,7 +78,16 @@ def spectral(predicted: Tensor, target: Tensor, shape: Sequence[int]) -> Tensor:
     return (amplitudes[0] - amplitudes[1]).square().mean()
 
 
+def relative_squares(error: Tensor, truth: Tensor, samples: int = 1) -> Tensor:
+    """mean(error^2) / mean(truth^2) over all but the first `samples` dimensions: the square of each sample's nRMSE.
+
+    The error is given, not the prediction: where both lack an offset that the truth's size needs, it never enters.
+    """
+    return error.flatten(samples).square().mean(samples) / truth.flatten(samples).square().mean(samples).clamp_min(
+        1e-12
+    )
+
+
 def relative_square(predicted: Tensor, target: Tensor) -> Tensor:
-    """mean over samples of mean((p - t)^2) / mean(t^2), the square of the nRMSE of each sample."""
-    error = (predicted - target).flatten(1).square().mean(1)
-    return (error / target.flatten(1).square().mean(1).clamp_min(1e-12)).mean()
+    """mean over samples of mean((p - t)^2) / mean(t^2)."""
+    return relative_squares(predicted - target, target).mean()

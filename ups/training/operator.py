@@ -20,7 +20,7 @@ from ups.models.operator import LatentOperator
 from ups.models.rollout import step_map, unroll
 from ups.parameters.train_operator import Curriculum, OperatorLosses, Symmetry
 from ups.training.loop import Progress
-from ups.training.losses import Term, Terms, mse, relative, relative_square, spectral
+from ups.training.losses import Term, Terms, mse, relative, relative_square, relative_squares, spectral
 from ups.training.pairs import Pairs
 from ups.training.symmetries import transform
 
@@ -138,8 +138,7 @@ class OperatorObjective:
         if decoded is not None:
             observed = self.space.validation
             truth, offset = observed.fields[:ROLLOUTS, 1:], observed.offset[:ROLLOUTS, None]
-            field = tuple(range(2, truth.dim()))
-            squares = (decoded - truth).square().mean(field) / (truth + offset).square().mean(field).clamp_min(1e-12)
+            squares = relative_squares(decoded - truth, truth + offset, samples=2)
             row["val_rollout_nrmse"] = float(squares.sqrt().mean())
         return row
 
@@ -191,8 +190,7 @@ class OperatorObjective:
         moving = frames * scale if self.space.codec.frame == "comoving" else whole
         numbers = coefficients.repeat_interleave(frames.shape[1] - 1, dim=0)
         residual = pde_residual(moving[:, :-1].flatten(0, 1), moving[:, 1:].flatten(0, 1), numbers, self.metadata)
-        size = whole[:, :-1].flatten(0, 1).flatten(1).square().mean(1).clamp_min(1e-12)
-        return (residual.flatten(1).square().mean(1) * self.metadata.dt**2 / size).mean()
+        return relative_squares(residual * self.metadata.dt, whole[:, :-1].flatten(0, 1)).mean()
 
     @staticmethod
     def _truth(pairs: Pairs, observed: Observed, indices: Tensor, steps: int) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,7 @@ from ups.models.codec import Codec
 from ups.models.steady_prior import SteadyPrior
 from ups.parameters.train_steady_prior import TrainSteadyPrior
 from ups.training.loop import Progress
-from ups.training.losses import Term, Terms, mse, relative_square
+from ups.training.losses import Term, Terms, mse, relative_square, relative_squares
 from ups.training.sampling import probe
 
 
@@ -80,7 +80,7 @@ class SteadyObjective:
         rows = probe(len(latents.tokens)) if count is None else probe(len(latents.tokens), count)
         iterates = prior.refine(latents.tokens[rows, 0], latents.coefficients[rows])[:, [0, -1]]
         found, truth = self._physical(iterates, observed, rows)
-        error = (found - truth).flatten(2).square().mean(2) / truth.flatten(2).square().mean(2).clamp_min(1e-12)
+        error = relative_squares(found - truth, truth, samples=2)
         first, last = error.sqrt().mean(1).unflatten(0, (len(rows), 2)).unbind(1)
         return first, last
 
