@@ -82,7 +82,7 @@ def test_the_number_of_tau_draws_follows_its_schedule():
 def test_the_mean_of_many_taus_is_the_mean_of_the_single_steps(trained):
     teacher = Teacher(operator(), trained[0].model)
     z, c, taus = torch.randn(5, TOKENS, DIM), torch.full((5, 1), 0.01), torch.tensor([0.2, 0.7])
-    z_hat = teacher.operator(z, c)
+    z_hat = teacher.predictor.step(z, c)
     single = [z_hat + teacher.correct(z_hat, tau.expand(5)) for tau in taus]
     torch.testing.assert_close(teacher.mean_step(z, c, taus), torch.stack(single).mean(0))
 
@@ -111,6 +111,45 @@ def test_rollouts_are_free_running_decoded_and_measured_against_the_decoded_trut
     # In single steps from true frames the error would be that of the first frame; here it adds up.
     one = Latents(validation.tokens[:, :2], validation.coefficients, None, "")
     assert rollouts.error(None) > 2 * DecodedRollouts(operator(), Doubling(), one).error(None)
+
+
+class Redundant(torch.nn.Module):
+    """A codec that decodes the first half of the latent width, and encodes zeros into the second."""
+
+    def encode(self, u):
+        return torch.cat([u.transpose(1, 2), torch.zeros_like(u).transpose(1, 2)], dim=-1)
+
+    def decode(self, z):
+        return z[..., : z.shape[-1] // 2].transpose(1, 2)
+
+    def conserve(self, z, tokens):
+        return tokens
+
+
+class Careless(torch.nn.Module):
+    """An operator that predicts that nothing changes, and writes 5 where no decoder looks."""
+
+    reencode, shape = True, (TOKENS,)
+
+    def forward(self, z, coefficients):
+        half = z.shape[-1] // 2
+        return torch.cat([z[..., :half], torch.full_like(z[..., half:], 5.0)], dim=-1)
+
+
+def test_residuals_of_an_operator_that_reencodes_are_of_what_decodes():
+    """Fields do not change and are predicted exactly, so nothing is left to correct, whatever the tokens are."""
+    decoded = torch.tensor([1.0, 1.0, 0.0, 0.0])
+    tokens = torch.randn(3, 1, TOKENS, 4) * decoded
+    latents = Latents(tokens.expand(3, 6, TOKENS, 4), torch.full((3, 1), 0.01), None, "")
+    residuals = Residuals(Careless(), latents, Redundant())
+    assert residuals.residual.abs().max() == 0
+    teacher = Teacher(Careless(), lambda seen, tau: seen, Redundant())  # corrects by what it reads
+    z = tokens[:, 0]
+    expected = 2 * z + 5 * (1 - decoded)
+    assert torch.equal(teacher.step(z, latents.coefficients), expected)
+    assert torch.equal(teacher.mean_step(z, latents.coefficients, torch.tensor([0.1, 0.9])), expected)
+    with pytest.raises(ValueError, match="takes a codec"):
+        Residuals(Careless(), latents)
 
 
 def test_an_objective_has_to_say_how_it_corrects():

@@ -68,7 +68,7 @@ def a_flow_that_is_told_wrong_times_does_worse(folder):
 
 
 def distil_to_zero(monkeypatch):
-    monkeypatch.setattr(Teacher, "mean_step", lambda self, z, coefficients, taus: self.operator(z, coefficients))
+    monkeypatch.setattr(Teacher, "mean_step", lambda self, z, coefficients, taus: self.predictor.step(z, coefficients))
 
 
 def the_student_comes_nearer_to_its_teacher_than_the_operator_is(folder):

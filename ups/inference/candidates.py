@@ -79,7 +79,7 @@ class CandidateSource:
         if surrogate.corrector is None:
             raise ArtifactError("the search draws its candidates from a corrector, but train_diffusion was skipped")
         self.surrogate, self.reward, self.draws = surrogate, reward, draws
-        self.teacher = Teacher(surrogate.operator, surrogate.corrector)
+        self.teacher = Teacher(surrogate.operator, surrogate.corrector, surrogate.codec)
         self.per_correction = self.teacher.evaluations - 1
         self.generator = torch.Generator(device=surrogate.operator.mean.device).manual_seed(seed)
 
@@ -116,33 +116,33 @@ class CandidateSource:
     def _predict(self, start: States, coefficients: Tensor) -> Tensor:
         """Return the operator's predictions, (R M, N, D)."""
         each = coefficients.repeat_interleave(start.tokens.shape[1], dim=0)
-        return self.surrogate.operator(start.tokens.flatten(0, 1), each)
+        return self.teacher.predictor.step(start.tokens.flatten(0, 1), each)
 
     def _draw(self, start: States, z_hat: Tensor, coefficients: Tensor, is_base: Tensor, progress: float) -> Candidates:
         """Correct predictions (R M, N, D) as often as `is_base`, (R M k,), has entries for each."""
-        repeated = z_hat.repeat_interleave(len(is_base) // len(z_hat), dim=0)
-        correction, noise = self._noise(repeated, is_base, progress)
-        return self._finish(
-            start, repeated + correction + torch.where(is_base[:, None, None], 0.0, noise), coefficients
-        )
+        count = len(is_base) // len(z_hat)
+        seen = self.teacher.predictor.legible(z_hat).repeat_interleave(count, dim=0)
+        correction, noise = self._noise(seen, is_base, progress)
+        tokens = z_hat.repeat_interleave(count, dim=0) + correction + torch.where(is_base[:, None, None], 0.0, noise)
+        return self._finish(start, tokens, coefficients)
 
-    def _noise(self, z_hat: Tensor, is_base: Tensor, progress: float) -> tuple[Tensor, Tensor]:
-        """Draw a correction for each prediction, and latent noise in units of each latent channel's deviation.
+    def _noise(self, seen: Tensor, is_base: Tensor, progress: float) -> tuple[Tensor, Tensor]:
+        """Draw a correction for each prediction as the corrector reads it, and latent noise.
 
-        Corrections of a flow differ by the noise that it starts from, those of a `residual` corrector by tau, uniform
-        in its range. The base's is the deterministic one.
+        The noise is in units of each latent channel's deviation. Corrections of a flow differ by the noise that it
+        starts from, those of a `residual` corrector by tau, uniform in its range. The base's is the deterministic one.
         """
         schedule = self.draws.noise_std
         level = schedule[min(int(progress * len(schedule)), len(schedule) - 1)]
-        device, corrector = z_hat.device, self.teacher.corrector
+        device, corrector = seen.device, self.teacher.corrector
         if isinstance(corrector, FlowCorrector):
-            eps = torch.where(is_base[:, None, None], 0.0, corrector.draw(z_hat, self.generator))
-            correction = corrector.correct(z_hat, eps)
+            eps = torch.where(is_base[:, None, None], 0.0, corrector.draw(seen, self.generator))
+            correction = corrector.correct(seen, eps)
         else:
             low, high = self.draws.tau_range
-            tau = low + (high - low) * torch.rand(len(z_hat), generator=self.generator, device=device)
-            correction = self.teacher.correct(z_hat, torch.where(is_base, DETERMINISTIC_TAU, tau))
-        noise = torch.randn(z_hat.shape, generator=self.generator, device=device)
+            tau = low + (high - low) * torch.rand(len(seen), generator=self.generator, device=device)
+            correction = self.teacher.correct(seen, torch.where(is_base, DETERMINISTIC_TAU, tau))
+        noise = torch.randn(seen.shape, generator=self.generator, device=device)
         return correction, level * self.surrogate.operator.std * noise
 
     def _finish(self, start: States, tokens: Tensor, coefficients: Tensor) -> Candidates:

@@ -164,7 +164,7 @@ class Surrogate:
         return self._corrected(self.corrector)
 
     def _corrected(self, corrector: Corrector) -> Forecast:
-        teacher = Teacher(self.operator, corrector)
+        teacher = Teacher(self.operator, corrector, self.codec)
         return self._stepping(lambda z, c: teacher.step(z, c)[:, None], teacher.evaluations)
 
     def _stepping(self, advance: Advance, evaluations: float) -> Forecast:

@@ -10,9 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from ups.errors import ArtifactError
+from ups.models.codec import Codec
 from ups.models.corrector import ResidualCorrector
 from ups.models.flow import FlowCorrector
 from ups.models.operator import LatentOperator
+from ups.models.predictor import Predictor
 from ups.models.weights import CONFIG, load_model, read_config
 
 # In the residual objective tau is a dummy input; a deterministic correction takes the middle of its range.
@@ -46,15 +48,16 @@ def kind_in(folder: Path, kinds: tuple[type[nn.Module], ...]) -> type[nn.Module]
 
 
 class Teacher:
-    """z_hat = operator(z); z' = z_hat + correction(z_hat).
+    """z_hat = operator(z); z' = z_hat + correction(z_hat), the corrector reading z_hat as `Predictor.legible` shows it.
 
     Args:
         operator: the frozen operator.
         corrector: the frozen corrector.
+        codec: of their latents; see `Predictor` for where it may be left out.
     """
 
-    def __init__(self, operator: LatentOperator, corrector: Corrector) -> None:
-        self.operator, self.corrector = operator, corrector
+    def __init__(self, operator: LatentOperator, corrector: Corrector, codec: Codec | None = None) -> None:
+        self.predictor, self.corrector = Predictor(operator, codec), corrector
 
     @property
     def evaluations(self) -> int:
@@ -63,20 +66,22 @@ class Teacher:
 
     def step(self, z: Tensor, coefficients: Tensor) -> Tensor:
         """Advance by one time step with the deterministic correction: (B, N, D), (B, P) -> (B, N, D)."""
-        return self.finish(self.operator(z, coefficients))
+        return self.finish(self.predictor.step(z, coefficients))
 
     def finish(self, z_hat: Tensor) -> Tensor:
         """Add the deterministic correction to the operator's prediction, (B, N, D)."""
+        seen = self.predictor.legible(z_hat)
         if isinstance(self.corrector, FlowCorrector):
-            return z_hat + self.corrector.deterministic(z_hat)
-        return z_hat + self.correct(z_hat, torch.full((len(z_hat),), DETERMINISTIC_TAU, device=z_hat.device))
+            return z_hat + self.corrector.deterministic(seen)
+        return z_hat + self.correct(seen, torch.full((len(z_hat),), DETERMINISTIC_TAU, device=z_hat.device))
 
-    def correct(self, z_hat: Tensor, tau: Tensor) -> Tensor:
-        """Return the correction of a `residual` corrector at diffusion times `tau`, (B,)."""
-        return cast(ResidualCorrector, self.corrector)(z_hat, tau)
+    def correct(self, seen: Tensor, tau: Tensor) -> Tensor:
+        """Return the correction of a `residual` corrector, given what it reads, at diffusion times `tau`, (B,)."""
+        return cast(ResidualCorrector, self.corrector)(seen, tau)
 
     def mean_step(self, z: Tensor, coefficients: Tensor, taus: Tensor) -> Tensor:
         """Advance with a `residual` corrector's correction averaged over the diffusion times `taus`, (M,)."""
-        z_hat = self.operator(z, coefficients)
-        corrections = [self.correct(z_hat, tau.expand(len(z))) for tau in taus]
+        z_hat = self.predictor.step(z, coefficients)
+        seen = self.predictor.legible(z_hat)
+        corrections = [self.correct(seen, tau.expand(len(z))) for tau in taus]
         return z_hat + torch.stack(corrections).mean(dim=0)

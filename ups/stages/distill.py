@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from ups.data.latents import read_latents
 from ups.errors import ParameterError
+from ups.models.codec import Codec
 from ups.models.flow import FlowCorrector
 from ups.models.operator import LatentOperator
 from ups.models.teacher import Corrector, Teacher, load_corrector
@@ -25,6 +26,8 @@ from ups.training.student import StudentObjective
 NAME = "distill"
 INPUTS = {
     "latents": "artifacts/encode_latents/latents.h5",
+    "codec": "artifacts/train_codec/model.safetensors",
+    "codec_config": "artifacts/train_codec/config.json",
     "operator": "artifacts/train_operator/model.safetensors",
     "operator_config": "artifacts/train_operator/config.json",
     "corrector": "artifacts/train_diffusion/model.safetensors",
@@ -52,6 +55,7 @@ def run(params: Params, inputs: Inputs, outputs: Path) -> dict[str, Any]:
     machine = project_machine()
     folders = {key: inputs[key].parent for key in ("operator", "corrector")}
     operator = load_model(folders["operator"], LatentOperator).to(machine.device)
+    codec = load_model(inputs["codec"].parent, Codec).keep_grid().to(machine.device)
     corrector = load_corrector(folders["corrector"]).to(machine.device)
     train, validation = (read_latents(inputs["latents"], split).to(machine.device) for split in ("train", "validation"))
     # The student is a network of its own: it starts from its teacher's weights and leaves that file alone.
@@ -63,13 +67,13 @@ def run(params: Params, inputs: Inputs, outputs: Path) -> dict[str, Any]:
         arguments = {**read_config(folders["corrector"])["arguments"], "steps": chosen.steps, "solver": "euler"}
         student = FlowCorrector(**arguments)
         student.load_state_dict(corrector.state_dict())
-        known, held_out = (Residuals(operator, latents) for latents in (train, validation))
+        known, held_out = (Residuals(operator, latents, codec) for latents in (train, validation))
         objective = ConsistencyObjective(corrector, known, held_out, chosen.steps)
     else:
         arguments = read_config(folders["operator"])["arguments"]
         student = load_model(folders["operator"], LatentOperator).requires_grad_(True)
         num_taus = _fitting(settings, MergedStudent, corrector).num_taus
-        objective = StudentObjective(Teacher(operator, corrector), train, validation, num_taus)
+        objective = StudentObjective(Teacher(operator, corrector, codec), train, validation, num_taus)
     execution = Execution(NAME, params, inputs, outputs, machine)
     trained = execution.train(
         student, objective.loss, objective.validate, len(objective.train), params.distill.optimization

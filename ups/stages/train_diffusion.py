@@ -56,7 +56,8 @@ def run(params: Params, inputs: Inputs, outputs: Path) -> dict[str, Any]:
     machine = project_machine()
     train, validation = (read_latents(inputs["latents"], split).to(machine.device) for split in ("train", "validation"))
     operator = load_model(inputs["operator"].parent, LatentOperator).to(machine.device)
-    residuals, held_out = (Residuals(operator, latents) for latents in (train, validation))
+    codec = load_model(inputs["codec"].parent, Codec).keep_grid().to(machine.device)
+    residuals, held_out = (Residuals(operator, latents, codec) for latents in (train, validation))
     arguments: dict[str, Any] = {
         "dim": train.tokens.shape[-1],
         "hidden": settings.hidden,
@@ -77,7 +78,6 @@ def run(params: Params, inputs: Inputs, outputs: Path) -> dict[str, Any]:
         operator.mean, operator.std, spread if settings.standardize_residual else torch.ones_like(spread)
     )
     kind: type[FlowObjective | ResidualObjective] = FlowObjective if is_flow else ResidualObjective
-    codec = load_model(inputs["codec"].parent, Codec).keep_grid().to(machine.device)
     objective = kind(residuals, held_out, settings, codec)
     rollouts = DecodedRollouts(operator, codec, validation)
     follow_losses(corrector, settings.tau)

@@ -48,7 +48,7 @@ class DecodedRollouts:
         """Return the mean over trajectories and frames of rms(error) / rms(truth); None corrects nothing."""
         advance: Advance = self.operator.advance
         if corrector is not None:
-            teacher = Teacher(self.operator, corrector)
+            teacher = Teacher(self.operator, corrector, self.codec)
 
             def advance(z: Tensor, coefficients: Tensor) -> Tensor:
                 return teacher.step(z, coefficients)[:, None]

@@ -59,13 +59,20 @@ class StudentObjective:
 
     def _compare(self, student: LatentOperator, pairs: Pairs) -> dict[str, float]:
         frames, coefficients = pairs.window(pairs.probe(), 1)
-        z, truth = frames[:, 0], student.standardize(frames[:, 1])
-        z_hat = self.teacher.operator(z, coefficients)
-        by_operator, by_teacher = student.standardize(z_hat), student.standardize(self.teacher.finish(z_hat))
-        by_student = student.standardize(student(z, coefficients))
+        z = frames[:, 0]
+        z_hat = self.teacher.predictor.step(z, coefficients)
+        by_teacher, by_student = self.teacher.finish(z_hat), student(z, coefficients)
+
+        def error(tokens: Tensor) -> float:
+            legible = self.teacher.predictor.legible(tokens)
+            return float(mse(student.standardize(legible), student.standardize(frames[:, 1])))
+
+        def distance(tokens: Tensor) -> float:
+            return float(mse(student.standardize(tokens), student.standardize(by_teacher)))
+
         return {
-            "distance": float(mse(by_student, by_teacher)),
-            "operator_distance": float(mse(by_operator, by_teacher)),
-            "student_error": float(mse(by_student, truth)),
-            "teacher_error": float(mse(by_teacher, truth)),
+            "distance": distance(by_student),
+            "operator_distance": distance(z_hat),
+            "student_error": error(by_student),
+            "teacher_error": error(by_teacher),
         }
