@@ -23,7 +23,7 @@ def test_show_and_diff(project):
     assert "learning_rate: 2.0e-05" in shown
     changes = ups(project, "params", "diff", "golden", "no-diffusion").stdout
     assert changes == "train_diffusion.optimization.epochs: 8 -> 0\n"
-    assert ups(project, "params", "diff", "golden").stdout == "No difference.\n"
+    assert ups(project, "params", "diff", "base").stdout == "No difference.\n"
 
 
 def test_use_and_back(project):

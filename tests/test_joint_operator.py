@@ -124,12 +124,17 @@ def dataset(tmp_path_factory):
 def parameters(joint: bool, **operator) -> dict:
     changes = {
         "seed": 1,
-        "latent": {"tokens": 8, "dim": 8},
+        "latent": {"tokens": 8, "dim": 8, "frame": "laboratory"},
         "train_codec": {
             "optimization": {**SHORT, "updates_per_epoch": 60},
             "joint_operator": {"weight": 1.0, "model": MODEL} if joint else None,
         },
-        "train_operator": {"model": MODEL, "optimization": {**SHORT, "micro_batches": 1}, **operator},
+        "train_operator": {
+            "model": MODEL,
+            "symmetries": [],
+            "optimization": {**SHORT, "micro_batches": 1},
+            **operator,
+        },
         "compute": {"device": "cpu", "num_threads": 1},
     }
     base = read_yaml(ROOT / BASE)
@@ -185,7 +190,16 @@ def _operator(dataset, codecs, name, folder, **settings):
 
 def test_the_operator_starts_from_the_joint_weights(dataset, codecs, tmp_path):
     """With a rate of next to nothing it stays where it starts."""
-    still = {"optimization": {**SHORT, "epochs": 1, "micro_batches": 1, "learning_rate": 1e-12, "weight_decay": 0.0}}
+    still = {
+        "optimization": {
+            **SHORT,
+            "epochs": 1,
+            "micro_batches": 1,
+            "learning_rate": 1e-12,
+            "min_learning_rate": 0.0,
+            "weight_decay": 0.0,
+        }
+    }
     start = load_file(codecs["joint"][0] / "operator/model.safetensors")
     found, weights = _operator(dataset, codecs, "joint", tmp_path / "joint", initial="joint", **still)
     assert list(weights) == list(start)

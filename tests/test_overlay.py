@@ -15,6 +15,30 @@ from ups.parameters.overlay import complete, merge, resolve
 from ups.parameters.schema import Parameters
 
 ROOT = Path(__file__).parents[1]
+TRANSFORMER = {
+    "name": "pde_transformer",
+    "hidden": 96,
+    "depths": [1, 1, 1],
+    "group": 12,
+    "heads": 6,
+    "mlp_ratio": 2.0,
+    "dropout": 0.0,
+    "stem": 5,
+}
+# Another base, in which everything that trains does so in another way.
+STRANGE = {
+    "latent": {"tokens": 16, "dim": 8},
+    "train_codec": {
+        "encoder": {"hidden": 16},
+        "inverse_losses": {"frequency": 2},
+        "optimization": {"optimizer": "adamw", "epochs": 3},
+    },
+    "train_operator": {"reencode": False, "optimization": {"ema_decay": 0.5}},
+    "train_diffusion": {"depth": 2, "optimization": {"learning_rate": 0.1}},
+    "distill": {"optimization": {"epochs": 1}},
+    "train_baseline": {"layers": 2, "optimization": {"epochs": 7}},
+    "evaluate_ttc": {"candidates": 2},
+}
 
 # science.md, every number marked *recipe* for golden. Typed from there, not copied from golden.yaml.
 RECIPE = {
@@ -127,8 +151,20 @@ def test_golden_pins_it_whatever_base_becomes(base):
     assert {key: resolved[key] for key in RECIPE} == RECIPE
 
 
-def test_base_is_golden_at_the_default_size(base):
-    assert differences(complete(base), resolve(base, variant="golden", preset="default")) == {}
+def test_base_is_the_flagship_in_half_its_time(base):
+    changes = differences(complete(base), resolve(base, variant="flagship", preset="default"))
+    assert changes == {
+        "train_operator.optimization.epochs": (14, 28),
+        "train_baseline.optimization.epochs": (30, 60),
+    }
+
+
+def test_golden_depends_on_base_only_in_what_is_no_part_of_the_recipe(base):
+    """Whatever base.yaml becomes: models, losses and optimisers of golden are golden's own."""
+    other = merge(base, STRANGE, [Parameters])
+    changes = differences(complete(base), complete(other))
+    assert len(changes) == len(flatten(STRANGE))
+    assert differences(resolve(base, variant="golden"), resolve(other, variant="golden")) == {}
 
 
 def test_full_is_the_recipes_batch(base):
@@ -269,9 +305,10 @@ def test_unknown_names_get_the_nearest(base, kind, name, near):
             r"'train_operator\.model\.hiden' = 3.*'train_operator\.model\.hidden'",
         ),
         ({"train_codec": {"learning_rate": 1}}, r"Did you mean 'train_codec\.optimization\.learning_rate'"),
+        ({"train_operator": {"model": {**TRANSFORMER, "heads": 5}}}, r"heads = 5 must divide group = 12; .* is [46]"),
         (
             {"train_operator": {"model": {"heads": 5}}},
-            r"heads = 5 must divide group = 12; the nearest that does is [46]",
+            r"model\.heads' = 5.* It belongs to other kinds of 'train_operator\.model': pde_transformer",
         ),
         ({"train_operator": {"optimization": {"epochs": "many"}}}, r"epochs' = 'many'.*should be a valid integer"),
         ({"train_operator": {"optimization": {"epochs": 2.5}}}, r"epochs' = 2\.5.*should be a valid integer"),
@@ -281,7 +318,10 @@ def test_unknown_names_get_the_nearest(base, kind, name, near):
         ({"train_operator": {"optimization": {"schedule": "cosin"}}}, r"schedule' = 'cosin'.*Did you mean 'cosine'"),
         ({"train_operator": {"optimization": {"micro_batches": 7}}}, r"micro_batches = 7 must divide pairs_per_update"),
         ({"train_operator": {"optimization": 3}}, r"'train_operator\.optimization' = 3.*holds epochs"),
-        ({"latent": {"tokens": 30}}, r"latent\.tokens = 30 must be divisible by 4"),
+        (
+            {"latent": {"tokens": 30}, "train_operator": {"model": TRANSFORMER}},
+            r"latent\.tokens = 30 must be divisible by 4",
+        ),
         ({"task": {"coefficients": {"viscosty": 1.0}}}, r"coefficients of equation 'burgers' are \['viscosity'\]"),
         ({"seed": None}, r"'seed' = None.*valid integer"),
         ({"train_diffusion": {"tau": {"name": "strafitied"}}}, r"train_diffusion\.tau.*stratified"),

@@ -159,10 +159,10 @@ def test_another_machine_setting_is_no_reason_to_run(project):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("heads: 6", "heads: 5", r"heads = 5 must divide group = 12; the nearest that does is [46]"),
+        ("blocks: 6, kernel: 3", "blocks: 6, kernel: 4", r"kernel = 4 must be odd"),
         (
-            "hidden: 96\n    depths",
-            "hiden: 96\n    depths",
+            "hidden: 48, blocks",
+            "hiden: 48, blocks",
             r"'train_operator\.model\.hiden'.*'train_operator\.model\.hidden'",
         ),
         (

@@ -156,18 +156,18 @@ def test_edits_of_the_parameters_in_use_count(project):
         if select:
             shapes.ups(project, *select)
         before = {node.stage: node.fingerprint for node in plan(jobs.resolve([])).nodes}
-        standin.set_parameter(project, "pairs_per_update: 60\n", "pairs_per_update: 61\n")
+        standin.set_parameter(project, "pairs_per_update: 30\n", "pairs_per_update: 31\n")
         [job] = jobs.resolve([])
-        assert job.raw[key[0]][key[1]][key[2]] == 61
+        assert job.raw[key[0]][key[1]][key[2]] == 31
         after = {node.stage: node.fingerprint for node in plan([job]).nodes}
         changed = ["train_operator", "train_diffusion", "distill", "evaluate"]
         assert [name for name in after if after[name] != before[name]] == changed
-        standin.set_parameter(project, "pairs_per_update: 61\n", "pairs_per_update: 60\n")
+        standin.set_parameter(project, "pairs_per_update: 31\n", "pairs_per_update: 30\n")
 
 
 def test_one_paragraph_on_a_wrong_name(project):
     output = shapes.ups(project, "plan", "v99", code=1)
     assert "Unknown variant 'v99'" in output
     assert "Traceback" not in output
-    standin.set_parameter(project, "heads: 6", "heads: 5")
-    assert "heads" in shapes.ups(project, "plan", "v0", code=1)
+    standin.set_parameter(project, "blocks: 6", "blocs: 6")
+    assert "blocks" in shapes.ups(project, "plan", "v0", code=1)

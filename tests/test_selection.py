@@ -50,9 +50,9 @@ def test_what_is_written_is_what_was_resolved(chosen):
 
 
 def test_an_unchanged_selection_leaves_the_text_as_it_was():
-    """Golden at the default size is the base: same text, so DVC's cached results of either serve both."""
+    """Same text, so DVC's cached results of either serve both."""
     before = BASE.read_text()
-    assert selection.use(Selection("golden")) == {}
+    assert selection.use(Selection()) == {}
     assert BASE.read_text().split("\n", 1)[1] == before
 
 

@@ -169,6 +169,10 @@ def _without_tags(model: type[BaseModel], location: list[str]) -> list[str]:
 def _nearest_key(model: type[BaseModel], location: list[str]) -> str:
     """Return a hint for an unknown key: a similar key beside it, the same key elsewhere, or what is allowed here."""
     beside = list(_fields_at(model, location[:-1]))
+    if location[-1] in beside:
+        owners = [kind for kind in _sections_at(model, location[:-1]) if location[-1] in kind.model_fields]
+        kinds = [name for kind in owners for name in typing.get_args(kind.model_fields["name"].annotation)]
+        return f"It belongs to other kinds of '{'.'.join(location[:-1])}': {', '.join(kinds)}."
     near = difflib.get_close_matches(location[-1], beside, n=1, cutoff=0.6)
     if near:
         return f"Did you mean '{'.'.join([*location[:-1], near[0]])}'?"
@@ -189,8 +193,13 @@ def _all_keys(sections: list[type[BaseModel]], prefix: str = "") -> list[str]:
 
 
 def _fields_at(model: type[BaseModel], location: list[str]) -> list[str]:
-    """Return the names of the fields of the section at `location`, looking through optional types."""
+    """Return the names of the fields of the section at `location`, whatever its kind."""
+    return list(dict.fromkeys(name for section in _sections_at(model, location) for name in section.model_fields))
+
+
+def _sections_at(model: type[BaseModel], location: list[str]) -> list[type[BaseModel]]:
+    """Return the section classes that may stand at `location`, looking through optional types."""
     current: list[type[BaseModel]] = [model]
     for part in location:
         current = sections_under(current, part)
-    return list(dict.fromkeys(name for section in current for name in section.model_fields))
+    return current
