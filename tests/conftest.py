@@ -1,6 +1,11 @@
 """Settings of all tests."""
 
+import os
 from pathlib import Path
+
+# Before torch is imported, and for the processes that tests start. Tensors are small here, so a second thread gains
+# nothing, and where the cores have other work too, threads that wait for each other made tests sixty times slower.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 from hypothesis import settings
