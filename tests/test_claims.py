@@ -2,11 +2,13 @@
 
 import json
 import shutil
+import sys
 
 import numpy as np
 import pytest
 from recorded_runs import write_json
 from report_project import make_project, search_values
+from standin import ROOT
 
 from ups.evaluation.claims import rules
 from ups.evaluation.claims.evidence import Evidence
@@ -16,6 +18,10 @@ from ups.evaluation.comparison import compare
 from ups.evaluation.overfitting_alarm import loss_correlation
 from ups.evaluation.simulated_runs import Spread, as_runs, simulate
 from ups.training.monitors import SKIP_NORM
+
+sys.path.insert(0, str(ROOT))
+
+from benchmarks import document
 
 HOLDS, FAILS, UNDECIDED, UNMEASURED = ClaimVerdict
 
@@ -228,6 +234,23 @@ def test_exploding_gradients(golden, norm, verdict):
     finding = answered(Evidence({"inverse-strong": folders}))["strong-inverse-explodes"].finding
     assert finding.verdict is verdict
     assert f"{norm:.3g}" in finding.measured
+
+
+def test_what_no_run_records_is_answered_by_the_benchmark_that_was_kept(evidence, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    asked = evidence("golden")
+    unanswered = answered(asked)["compile-speeds-up"].finding
+    assert unanswered.verdict is UNMEASURED
+    assert "benchmarks/model/compiling.py --write" in unanswered.reason
+    document.answer("compile-speeds-up", ["holds", "does not hold"], "0.9 times", "python b.py", "CPU")
+    found = answered(asked)["compile-speeds-up"]
+    assert found.finding.verdict is FAILS
+    assert found.finding.reason == "0.9 times; `python b.py` at commit unknown, CPU"
+    assert [path.name for path in found.sources] == ["compile-speeds-up.json"]
+    document.answer("compile-speeds-up", ["holds", "cannot tell"], "1.3 times", "python b.py", "CPU")
+    assert answered(asked)["compile-speeds-up"].finding.verdict is UNDECIDED
+    found.sources[0].write_text('{"verdict": "holds"}')
+    assert "run the benchmark again" in answered(asked)["compile-speeds-up"].finding.reason
 
 
 def test_explosion_means_what_the_monitor_means():

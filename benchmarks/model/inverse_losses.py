@@ -24,7 +24,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from benchmarks.document import table, write
+from benchmarks.document import answer, table, verdict, write
 
 DOCUMENT = Path("docs/benchmarks.md")
 POINTS, BATCH, HIDDEN, TOKENS, DIM = (64, 64), 10, 256, 64, 16
@@ -144,14 +144,6 @@ def in_a_process(configuration: Configuration, device: str, losses: int) -> dict
     return found
 
 
-def verdict(changes: Sequence[float], claimed: tuple[float, float]) -> str:
-    """Judge a claimed range of change by the smallest and the largest change over the repetitions."""
-    low, high = min(changes), max(changes)
-    if claimed[0] <= low and high <= claimed[1]:
-        return "holds"
-    return "does not hold" if high < claimed[0] or low > claimed[1] else "cannot tell"
-
-
 def spread(values: Sequence[float], form: str) -> str:
     """Return the median with the range over the repetitions."""
     return f"{statistics.median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
@@ -168,17 +160,22 @@ def report(found: dict[Configuration, list[dict[str, float]]]) -> list[str]:
             ratios = [each[key] / other[key] for each, other in zip(measured, base, strict=True)]
             cells.append(f"{statistics.median(ratios):.2f}")
         rows.append(cells)
-    verdicts = [["claim", "decoder", "change", "verdict"]]
+    return [table(rows), "", table([["claim", "decoder", "change", "verdict"], *judged(found)])]
+
+
+def judged(found: dict[Configuration, list[dict[str, float]]], only: str | None = None) -> list[list[str]]:
+    """Return claim, decoder, change and verdict of each claim, or of those on `only` memory or seconds."""
+    rows = []
     for key, queries, precision, claimed, said in CLAIMS:
-        for decoder in DECODERS:
+        for decoder in DECODERS if only in (None, key) else ():
             pairs = zip(
                 found[Configuration(decoder, queries, precision)],
                 found[Configuration(decoder, ALL, "fp32")],
                 strict=True,
             )
             changes = [each[key] / other[key] - 1 for each, other in pairs]
-            verdicts.append([said, decoder, spread(changes, "+.0%"), verdict(changes, claimed)])
-    return [table(rows), "", table(verdicts)]
+            rows.append([said, decoder, spread(changes, "+.0%"), verdict(changes, claimed)])
+    return rows
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -208,6 +205,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(text)
     if chosen.write:
         write(DOCUMENT, f"inverse-losses-{device}", text)
+        memory = judged(found, "memory")
+        measured = "; ".join(f"{said}, {decoder} decoder: {change}" for said, decoder, change, _ in memory)
+        answer("query-sampling-memory", [row[-1] for row in memory], measured, command, name)
 
 
 if __name__ == "__main__":

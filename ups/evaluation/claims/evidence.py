@@ -15,6 +15,8 @@ from ups.errors import ArtifactError
 from ups.evaluation.comparison import PER_TRAJECTORY, Comparison, Question, compare, select_values
 
 PROTOCOLS = ("pdebench", "rollout_ic", "one_step")
+# Where benchmarks keep their answers to claims on what no run of a sweep records, one file for each claim.
+BENCHMARKS = Path("docs/results/benchmarks")
 
 
 class Missing(Exception):
@@ -113,6 +115,23 @@ class Evidence:
         content = self._json(path) if path.is_file() else {}
         arguments = content.get("arguments", {})
         return arguments if isinstance(arguments, dict) else {}
+
+    def benchmark(self, claim: str) -> dict[str, str] | None:
+        """Return what a benchmark found out about a claim: verdict, measured, command, commit, machine.
+
+        None if no benchmark was kept.
+
+        Raises:
+            ArtifactError: if the file lacks one of these.
+        """
+        path = BENCHMARKS / f"{claim}.json"
+        if not path.is_file():
+            return None
+        found = self._json(path)
+        lacking = [key for key in ("verdict", "measured", "command", "commit", "machine") if key not in found]
+        if lacking:
+            raise ArtifactError(f"{path} lacks {', '.join(lacking)}: run the benchmark again.")
+        return found
 
     def audit(self) -> list[dict[str, Any]]:
         """Return every distinct audit of the data."""

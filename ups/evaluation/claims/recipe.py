@@ -273,11 +273,15 @@ def _parameter_count(evidence: Evidence) -> Finding:
     return Finding(verdict, "counted, not estimated", None, "number", shown)
 
 
-def _outside_of_sweeps(needs: str) -> Callable[[Evidence], Finding]:
-    """A claim on something that no file of a run records."""
+def _by_benchmark(claim: str, needs: str) -> Callable[[Evidence], Finding]:
+    """A claim on something that no file of a run records: a benchmark answers it."""
 
     def answer(evidence: Evidence) -> Finding:
-        raise Missing(needs)
+        kept = evidence.benchmark(claim)
+        if kept is None:
+            raise Missing(needs)
+        reason = f"{kept['measured']}; `{kept['command']}` at commit {kept['commit']}, {kept['machine']}"
+        return Finding(ClaimVerdict(kept["verdict"]), reason)
 
     return answer
 
@@ -351,9 +355,10 @@ CLAIMS: tuple[Claim, ...] = (
         "compile-speeds-up",
         "torch.compile makes training faster",
         "1.3 to 1.5 times",
-        _outside_of_sweeps(
-            "needs a benchmark of one training step with and without compute.compile; `compute` is in no stage's key, "
-            "so the stages of a sweep cannot be timed against each other"
+        _by_benchmark(
+            "compile-speeds-up",
+            "needs `python benchmarks/model/compiling.py --write`: `compute` is in no stage's key, so the stages of a "
+            "sweep cannot be timed against each other",
         ),
     ),
     Claim(
@@ -375,9 +380,9 @@ CLAIMS: tuple[Claim, ...] = (
         "query-sampling-memory",
         "Sampling 2048 of 4096 queries halves the memory of the inverse loss; bf16 halves it again",
         "-50 %, -75 % with both",
-        _outside_of_sweeps(
-            "needs the memory benchmark of the inverse loss, `python benchmarks/model/inverse_losses.py`, whose "
-            "verdicts are in docs/benchmarks.md; no stage records its peak memory"
+        _by_benchmark(
+            "query-sampling-memory",
+            "needs `python benchmarks/model/inverse_losses.py --write`: no stage records its peak memory",
         ),
     ),
 )
