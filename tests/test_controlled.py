@@ -239,7 +239,7 @@ def test_files_below_a_declared_change_may_differ_and_those_above_may_not(pair):
     relock(pair[1], other_weights)
     (found,) = check(pair)
     assert (found.kind, found.name) == ("data", "artifacts/train_codec/config.json")
-    trained = ("train_operator", "train_diffusion", "train_steady_prior", "train_reward", "train_baseline")
+    trained = ("train_operator", "train_diffusion", "distill", "train_steady_prior", "train_reward", "train_baseline")
     readers = ("encode_latents", *trained, "evaluate", "evaluate_ttc")
     assert found.stages == readers
 

@@ -26,9 +26,9 @@ def test_outcomes(project):
     assert execute.run_stage("prepare_data") is Outcome.RAN
     assert execute.run_stage("prepare_data") is Outcome.UNCHANGED
     assert execute.run_stage("train_operator") is Outcome.RAN
-    set_parameter(project, "learning_rate: 0.001\n    schedule: none", "learning_rate: 0.002\n    schedule: none")
+    set_parameter(project, "learning_rate: 0.0015\n", "learning_rate: 0.002\n")
     assert execute.run_stage("train_operator") is Outcome.RAN
-    set_parameter(project, "learning_rate: 0.002\n    schedule: none", "learning_rate: 0.001\n    schedule: none")
+    set_parameter(project, "learning_rate: 0.002\n", "learning_rate: 0.0015\n")
     assert execute.run_stage("train_operator") is Outcome.RESTORED
     assert executed(project) == ["prepare_data", "train_operator", "train_operator"]
 

@@ -79,7 +79,7 @@ PLANTED = {
     "a missing section": ("train_diffusion", lambda entry: entry["params"][0]["params/base.yaml"].remove("seed")),
     "a needless section": ("evaluate", lambda entry: entry["params"][0]["params/base.yaml"].append("seed")),
     "a missing file": ("evaluate", lambda entry: entry["deps"].remove("artifacts/distill/config.json")),
-    "a needless file": ("distill", lambda entry: entry["deps"].append("artifacts/train_codec/config.json")),
+    "a needless file": ("train_baseline", lambda entry: entry["deps"].append("artifacts/distill/config.json")),
 }
 
 
@@ -91,11 +91,10 @@ def test_the_table_finds_a_planted_error(project, error):
     with content(Path("dvc.yaml"), yaml.safe_dump(pipeline, sort_keys=False).encode()):
         project.fill_cache()
         draw = random.Random(SEED)
-        distill, codec = "artifacts/distill/config.json", "artifacts/train_codec/config.json"
         changes = {
             "module": lambda: project.module("ups/training/loop.py"),
             "section": lambda: project.parameter("seed", 42, draw),
-            "file": lambda: project.data(codec if "needless" in error else distill, draw),
+            "file": lambda: project.data("artifacts/distill/config.json", draw),
         }
         found = project.wrong(changes[error.split()[-1]]())
         should = "should not" if "needless" in error else "should"
