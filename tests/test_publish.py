@@ -111,14 +111,15 @@ def test_a_run_of_the_base_takes_the_name_of_the_variant_that_shares_it(project,
     execute.reproduce()
     first = publish.publish()
     assert client.get_run(first.run_id).info.run_name == "base-seed42"
-    report = sweep(jobs.resolve(["golden"]))
+    (project / "params/variants/same.yaml").write_text("hypothesis: The base under a name.\nvaries: []\n")
+    report = sweep(jobs.resolve(["same"]))
     assert report.executed == []
-    link = publish.publish_results(project / results.FOLDER / "golden-42")
+    link = publish.publish_results(project / results.FOLDER / "same-42")
     assert (link.run_id, link.was_there) == (first.run_id, True)
     run = client.get_run(link.run_id)
-    assert (run.info.run_name, run.data.tags["variant"], run.data.tags["also"]) == ("golden-seed42", "golden", "base")
+    assert (run.info.run_name, run.data.tags["variant"], run.data.tags["also"]) == ("same-seed42", "same", "base")
     publish.publish()  # the base again does not take the name back
-    assert client.get_run(link.run_id).info.run_name == "golden-seed42"
+    assert client.get_run(link.run_id).info.run_name == "same-seed42"
 
 
 def test_restored_stages_are_published_like_executed_ones(project, client):

@@ -73,20 +73,20 @@ def test_what_does_not_come_out_again_is_named(project):
 
 
 def test_what_cannot_be_reproduced_is_refused_with_a_reason(project):
-    ids = published(project, "golden")
+    ids = published(project, "base")
     client = mlflow.MlflowClient(tracking_uri=tracking.store())
     unknown = standin.ups(project, "reproduce", "0" * 32)
     assert unknown.returncode == 1
     assert "cannot be read" in unknown.stderr
-    client.set_tag(ids["golden-seed42"], "snapshot", "f" * 40)
-    lost = standin.ups(project, "reproduce", ids["golden-seed42"])
+    client.set_tag(ids["base-seed42"], "snapshot", "f" * 40)
+    lost = standin.ups(project, "reproduce", ids["base-seed42"])
     assert "refs/ups" in lost.stderr
     head = standin.git_output(project, "rev-parse", "HEAD")
-    client.set_tag(ids["golden-seed42"], "snapshot", head)
+    client.set_tag(ids["base-seed42"], "snapshot", head)
     standin.set_parameter(project, "learning_rate: 0.00005", "learning_rate: 0.0004")
     standin.git(project, "commit", "-qam", "another")
-    client.set_tag(ids["golden-seed42"], "snapshot", standin.git_output(project, "rev-parse", "HEAD"))
-    other = standin.ups(project, "reproduce", ids["golden-seed42"])
+    client.set_tag(ids["base-seed42"], "snapshot", standin.git_output(project, "rev-parse", "HEAD"))
+    other = standin.ups(project, "reproduce", ids["base-seed42"])
     assert "train_diffusion.optimization.learning_rate" in other.stderr
 
 
