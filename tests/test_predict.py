@@ -13,6 +13,7 @@ from standin import ROOT, ups
 
 from ups import load
 from ups.cli.predict import _samples, coefficient_of
+from ups.cli.predict import predict as command
 from ups.data.readers import open_source
 from ups.errors import DataError, InputError, ParameterError
 from ups.evaluation import finite_volume
@@ -203,6 +204,14 @@ def test_the_command(project, tmp_path):
     assert failed.returncode == 1
     assert failed.stderr.startswith("ups: ")
     assert failed.stderr.count("\n") == 1
+
+
+def test_one_thread_unless_told_otherwise(project, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(torch, "set_num_threads", asked.append)
+    for threads in ({}, {"threads": 2}):
+        command(project / "source.h5", tmp_path / "out.h5", str(project / "evaluate/surrogate"), **threads)
+    assert asked == [1, 2]
 
 
 @pytest.mark.parametrize(

@@ -37,12 +37,15 @@ def predict(
     batch_size: Annotated[int, typer.Option(min=1, help="Trajectories at once.")] = 64,
     mode: Annotated[str, typer.Option(help="operator, corrected, student or assembled.")] = "assembled",
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    threads: Annotated[int, typer.Option(min=1, help="Of the CPU. More wait for each other on busy cores.")] = 1,
     scores: Annotated[bool, typer.Option(help="Compare with the truth in the file.")] = True,
     extrapolate: Annotated[bool, typer.Option("--extrapolate", help="Also outside of the training range.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
     """Forecast every trajectory of a data file; where the file holds the truth, print the error."""
     from typing import cast
+
+    import torch
 
     import ups
     from ups.inference.surrogate import Mode
@@ -60,6 +63,7 @@ def predict(
         mode=cast(Mode, mode),
         scores=scores,
     )
+    torch.set_num_threads(threads)
     made = predict_file(ups.load(model, device=device, extrapolate=extrapolate), source, output, request)
     if as_json:
         print(json.dumps(made.as_json(), indent=2, allow_nan=False))
