@@ -1,6 +1,7 @@
 """Surrogates in MLflow's registry, and the alias `champion` that moves by a verdict alone."""
 
 import os
+import shutil
 import sqlite3
 
 import numpy as np
@@ -58,6 +59,21 @@ def test_the_champion_changes_only_for_a_better_variant(project):
     assert tracking.read_run(better.run_id).tags["seed"] == "0"  # not the seed with the best test error
     with pytest.raises(ArtifactError, match="stays version"):
         promote("golden")
+
+
+def test_the_base_may_be_what_the_working_tree_holds(project, tmp_path, monkeypatch):
+    """After `make repro` alone: no sweep ever ran."""
+    made = tmp_path / ".ups/results/golden-0"
+    for name in ("artifacts", "dvc.lock"):
+        (tmp_path / name).symlink_to(made / name)
+    (tmp_path / "params").unlink()
+    shutil.copytree(made / "params", tmp_path / "params")
+    tags = {"variant": "base", "preset": "default", "seed": "0"}
+    monkeypatch.setattr(
+        publish, "publish", lambda: tracking.log(tracking.Run("burgers1d", "b", "b", 1e9, 1e9, tags=tags))
+    )
+    chosen, _ = promote("base")
+    assert tracking.read_run(chosen.run_id).tags["variant"] == "base"
 
 
 def test_a_variant_without_results_is_no_champion(project):

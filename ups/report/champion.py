@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from ups import tracking
 from ups.errors import ArtifactError
 from ups.evaluation.comparison import Question, Verdict
@@ -45,7 +47,8 @@ def promote(variant: str, preset: str = DEFAULT_PRESET, task: str | None = None)
         reason = " ".join(" ".join(describe(verdict)).split())
         if verdict.verdict is not Verdict.BETTER:
             raise ArtifactError(f"The champion of {name} stays version {current.version}. {reason}")
-    run = publish.publish_results(folder)
+    # The base without a sweep is what the working tree holds.
+    run = publish.publish() if folder.resolve() == Path.cwd() else publish.publish_results(folder)
     chosen = tracking.register(run.run_id, folder / publish.SURROGATE, name)
     tracking.set_champion(chosen, reason)
     return chosen, reason

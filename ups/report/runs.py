@@ -101,10 +101,11 @@ def choose(
             variants.append(name)
     variants = list(dict.fromkeys(variants))
     _check_known(variants, with_results)
+    own = selection.original_base()["task"]["name"]  # results of the base's own task do not name it
     found = [
         (folder, result)
         for folder, result in found
-        if result.variant in variants and preset in (None, result.preset) and task in (None, result.task)
+        if result.variant in variants and preset in (None, result.preset) and task in (None, result.task or own)
     ]
     if not found:
         asked = "".join(f", {what} {value}" for what, value in (("preset", preset), ("task", task)) if value)
