@@ -2,6 +2,7 @@
 
 import json
 import statistics
+from pathlib import Path
 
 import pytest
 from report_project import make_project
@@ -51,6 +52,24 @@ def test_a_table_survives_its_file(here, tmp_path):
     path.write_text(path.read_text()[:-30])
     with pytest.raises(ArtifactError, match="is no result table"):
         result_tables.load(path)
+
+
+def test_a_benchmark_answers_for_a_table_that_was_kept_before_it(here, tmp_path, monkeypatch):
+    table = result_tables.make("t", "T", choose(["golden"], task="burgers1d"), with_claims=True)
+    monkeypatch.chdir(tmp_path)
+    before = result_document.document([table])
+    kept = {
+        "verdict": "does not hold",
+        "measured": "0.9 times",
+        "command": "python b.py",
+        "commit": "c",
+        "machine": "m",
+    }
+    Path("docs/results/benchmarks").mkdir(parents=True)
+    Path("docs/results/benchmarks/compile-speeds-up.json").write_text(json.dumps(kept))
+    changed = set(result_document.document([table]).splitlines()) - set(before.splitlines())
+    assert [line for line in changed if "**does not hold** 0.9 times; `python b.py` at commit c, m" in line]
+    assert len(changed) == 1
 
 
 def test_a_kept_table_of_more_seeds_is_not_lost_by_a_slip(here, tmp_path):

@@ -43,7 +43,8 @@ def prefect(*arguments):
 
 def waiting_stage(process, project):
     with contextlib.suppress(psutil.Error):
-        return process.info["cmdline"][1:2] == ["stage.py"] and process.cwd().startswith(str(project))
+        arguments = process.info["cmdline"] or []  # a zombie has none
+        return arguments[1:2] == ["stage.py"] and process.cwd().startswith(str(project))
     return False
 
 

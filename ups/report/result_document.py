@@ -92,7 +92,7 @@ def _claims(table: Table) -> list[str]:
     if not table.claims:
         return []
     rows = [["claim of the recipe", "claimed", "found", "detectable", "verdict"], ["---"] * 5]
-    for claim in table.claims:
+    for claim in map(_with_benchmark, table.claims):
         estimate: dict[str, Any] = claim["estimate"] or {}
         unit, value = claim["unit"], estimate.get("value")
         found = effect(value, unit) if estimate else NOTHING
@@ -103,6 +103,21 @@ def _claims(table: Table) -> list[str]:
         said = f"**{claim['verdict']}** {claim['reason']}"
         rows.append([_cell(text) for text in (claim["statement"], claim["claimed"], found, detectable, said)])
     return ["\n".join("| " + " | ".join(row) + " |" for row in rows)]
+
+
+def _with_benchmark(claim: dict[str, Any]) -> dict[str, Any]:
+    """Return a claim that the table's runs could not answer with what a benchmark found since, if one did."""
+    from ups.evaluation.claims.evidence import Evidence
+    from ups.evaluation.claims.recipe import CLAIMS, answer_all
+    from ups.evaluation.claims.rules import ClaimVerdict
+
+    if claim["verdict"] != ClaimVerdict.NOT_MEASURED:
+        return claim
+    asked = [each for each in CLAIMS if each.statement == claim["statement"]]
+    found = [answer.finding for answer in answer_all(Evidence({}), asked)]
+    if not found or found[0].verdict is ClaimVerdict.NOT_MEASURED:
+        return claim
+    return {**claim, "verdict": str(found[0].verdict), "reason": found[0].reason}
 
 
 def _cell(text: Any) -> str:
