@@ -271,6 +271,8 @@ def test_the_working_tree(project, blank_figures):
     assert "These stages were run by DVC in the working tree" in found
     assert "over the test trajectories of a single seed" in found
     assert "artifacts/evaluate/metrics.json" in found
+    assert "base the original parameters" in found
+    assert "Unknown variant 'base'" not in found  # it has no file of its own, and none is missing
 
 
 def test_units_are_what_is_distinct(tmp_path):

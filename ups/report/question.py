@@ -6,6 +6,7 @@ from typing import Any
 
 from ups.parameters.files import BASE, read_yaml
 from ups.parameters.flat import flatten
+from ups.pipeline.jobs import BASE_NAME
 from ups.report.elements import Html, absent, items, paragraph, section, table, tag
 from ups.report.material import Material
 from ups.report.runs import Run, hypothesis
@@ -20,11 +21,12 @@ def question_section(material: Material) -> Html:
     rows = []
     for position, variant in enumerate(chosen.variants):
         runs = chosen.of(variant)
-        known = material.attempt(f"The variant {variant}", hypothesis, runs[0]) if runs else None
+        declared_in_a_file = runs and variant != BASE_NAME
+        known = material.attempt(f"The variant {variant}", hypothesis, runs[0]) if declared_in_a_file else None
         seeds = ", ".join(str(run.seed) for run in runs) or "no results"
         role = " (reference)" if position == 0 and len(chosen.variants) > 1 else ""
         if known is None:
-            said = "the original parameters" if variant == "base" else "its file is in no commit at hand"
+            said = "the original parameters" if variant == BASE_NAME else "its file is in no commit at hand"
             rows.append([tag("b", variant + role), said, "–", seeds])
             continue
         why, varies, parent = known
