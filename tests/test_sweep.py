@@ -48,10 +48,10 @@ def test_every_distinct_stage_runs_once_and_the_plan_said_so(project, workers):
     assert {s["fingerprint"] for s in planned["stages"]} == {line["fingerprint"] for line in logged(project)}
     assert [executed.count(stage) for stage in SIX] == [1, 1, 8, 8, 8, 8]
     assert {line["returncode"] for line in logged(project)} == {0}
-    # The first variant does not wait for the others.
     first = [stage for stage, job in report["executed"] if job == "v0-42"]
     assert first == SIX
-    assert report["executed"].index(["evaluate", "v0-42"]) < report["executed"].index(["evaluate", "v7-42"])
+    if workers == "2":  # the first variant does not wait for the others; with a worker for each, any may be done first
+        assert report["executed"].index(["evaluate", "v0-42"]) < report["executed"].index(["evaluate", "v7-42"])
 
     again = sweep(project, "--sweep", "all", "--workers", workers)
     assert (again["executed"], again["cached"], again["copied"]) == ([], 34, 0)
